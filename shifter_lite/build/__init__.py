@@ -1,0 +1,1 @@
+"""2: pulled, merged, squashed.  From a name in a registry to one squashfs file."""

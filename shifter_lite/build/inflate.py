@@ -1,0 +1,117 @@
+"""Compressed bytes in, bytes out, in bounded memory.  Only here are isal and zstandard known.
+
+What a layer is compressed with is seen from its first bytes, as docker does:
+media types lie.  The end of the input is checked where the format can tell;
+that nothing is missing is for the layer's diff_id to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import IO, cast
+
+import zstandard
+from isal import igzip_lib
+
+from shifter_lite.errors import BadImage
+
+Read = Callable[[int], bytes]
+
+_PIECE = 1 << 18
+_INFLATED = 1 << 20
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
+
+
+def inflate(read: Read) -> Iterator[bytes]:
+    """Yield what READ, a function that reads up to so many bytes, gives, uncompressed.
+
+    Raises BadImage.
+    """
+    first = read(_PIECE)
+    while 0 < len(first) < 8 and (more := read(_PIECE)):
+        first += more
+    pieces = _pieces(first, read)
+    if first.startswith(_GZIP):
+        yield from _gunzip(pieces)
+    elif first.startswith(_ZSTD) or _is_skippable(first):
+        yield from _unzstd(pieces)
+    else:
+        for magic, name in _REFUSED.items():
+            if first.startswith(magic):
+                raise BadImage(f"it is compressed with {name}; layers are gzip, zstd or plain")
+        yield from pieces
+
+
+def _pieces(first: bytes, read: Read) -> Iterator[bytes]:
+    piece = first
+    while piece:
+        yield piece
+        piece = read(_PIECE)
+
+
+def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Inflate the members of a gzip file, RFC 1952; zeros may pad it."""
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    started = True
+    for piece in pieces:
+        rest = piece
+        while rest:
+            if not started:
+                rest = _next_member(rest)
+                if not rest:
+                    break
+                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+                started = True
+            yield from _inflated(member, rest)
+            rest = member.unused_data if member.eof else b""
+            started = not member.eof
+    if started:
+        raise BadImage("its gzip data is cut off")
+
+
+def _inflated(member: igzip_lib.IgzipDecompressor, data: bytes) -> Iterator[bytes]:
+    try:
+        yield member.decompress(data, _INFLATED)
+        while not member.eof and not member.needs_input:
+            yield member.decompress(b"", _INFLATED)
+    except (igzip_lib.error, EOFError) as error:
+        raise BadImage(f"its gzip data is damaged: {error}") from error
+
+
+def _next_member(data: bytes) -> bytes:
+    if data[:1] == _GZIP[:1]:
+        return data
+    if data.strip(b"\0"):
+        raise BadImage("something follows its gzip data")
+    return b""
+
+
+def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Inflate the frames of a zstd file, RFC 8878; skippable ones are skipped."""
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+        cast("IO[bytes]", _Source(pieces)), read_size=_PIECE, read_across_frames=True
+    )
+    while True:
+        try:
+            data = reader.read(_INFLATED)
+        except zstandard.ZstdError as error:
+            raise BadImage(f"its zstd data is damaged: {error}") from error
+        if not data:
+            return
+        yield data
+
+
+def _is_skippable(data: bytes) -> bool:
+    return data[1:4] == b"\x2a\x4d\x18" and data[:1] != b"" and 0x50 <= data[0] <= 0x5F
+
+
+class _Source:
+    """Pieces as the file object that zstandard wants; it asks for more than one piece holds."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self._pieces, b"")

@@ -1,0 +1,215 @@
+"""Talk to a registry.  The only module that knows oras (and the requests beneath it).
+
+oras gives us sessions and the token dance.  Three things of it are not used:
+its retries, which sleep 131 s and hide what happened; its manifests, which are
+decoded before anybody can check their digest; and its downloads, which are
+checked against nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import requests
+import urllib3
+from oras.auth import AuthenticationException
+from oras.provider import Registry as OrasRegistry
+
+from shifter_lite.build import manifest as documents
+from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
+from shifter_lite.errors import BadImage, Denied, NotFound, RegistryBusy
+from shifter_lite.reference import Reference
+
+_HOSTS = {"docker.io": "registry-1.docker.io"}
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
+# Seconds: to connect, and between two pieces of an answer.
+_TIMEOUT = (10.0, 60.0)
+_ATTEMPTS = 3
+
+# oras logs what we report ourselves, with its own words, to the user's terminal.
+logging.getLogger("oras").setLevel(logging.CRITICAL)
+
+
+class _Session(requests.Session):
+    """A session that never waits for ever, and sends nobody's password unasked."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", _TIMEOUT)
+        # Without an auth of our own, requests would look one up in ~/.netrc.
+        kwargs.setdefault("auth", lambda prepared: prepared)
+        return super().request(*args, **kwargs)
+
+
+class Registry:
+    """One repository of one registry, read only."""
+
+    def __init__(self, reference: Reference) -> None:
+        """Talk about the image REFERENCE: https, or http where it is on this host."""
+        self._reference = reference
+        host = _HOSTS.get(reference.domain, reference.domain)
+        plain = _LOOPBACK.fullmatch(reference.domain) is not None
+        scheme = "http" if plain else "https"
+        self._oras = OrasRegistry(insecure=plain)
+        self._oras.session = _Session()
+        self._oras.auth.session = self._oras.session
+        self._base = f"{scheme}://{host}/v2/{reference.path}"
+
+    def manifest(self, platform: str) -> Manifest:
+        """Return the image's manifest for PLATFORM, choosing from an index where there is one.
+
+        Raises NotFound, Denied, RegistryBusy or BadImage.
+        """
+        wanted = self._reference.digest or self._reference.tag
+        document, kind, digest = self._document(wanted)
+        index_digest = ""
+        if kind in documents.INDEXES:
+            index_digest = digest
+            child = documents.choose(document, platform)
+            document, kind, digest = self._document(child.digest)
+        if kind not in documents.MANIFESTS:
+            raise BadImage(f"not a container image: its manifest is a {kind!r}")
+        return documents.read_manifest(document, digest, index_digest)
+
+    def config(self, manifest: Manifest) -> ImageConfig:
+        """Return the config of MANIFEST; raises as ``manifest`` does."""
+        descriptor = manifest.config
+        if descriptor.size > documents.LARGEST_JSON:
+            raise BadImage(f"the image config has {descriptor.size} bytes")
+        with self.blob(descriptor) as read:
+            data = b"".join(iter(lambda: read(65536), b""))
+        check(data, descriptor.digest, "image config")
+        return documents.read_config(documents.parse(data, "image config"), manifest)
+
+    @contextmanager
+    def blob(self, descriptor: Descriptor) -> Iterator[Callable[[int], bytes]]:
+        """Open the blob of DESCRIPTOR; yields a function that reads up to so many bytes.
+
+        The bytes are as they came: whoever reads them checks them.
+        """
+        with self._get(f"{self._base}/blobs/{descriptor.digest}", {}) as response:
+            yield lambda size: _read(response, size)
+
+    def _document(self, wanted: str) -> tuple[dict[str, Any], str, str]:
+        """Return the manifest or index WANTED, its media type, and its digest."""
+        accept = ", ".join((*documents.MANIFESTS, *documents.INDEXES))
+        with self._get(f"{self._base}/manifests/{wanted}", {"Accept": accept}) as response:
+            data = b"".join(iter(lambda: _read(response, 65536, documents.LARGEST_JSON), b""))
+            content_type = response.headers.get("Content-Type", "")
+            promised = response.headers.get("Docker-Content-Digest", "")
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        for expected in (wanted if ":" in wanted else "", promised):
+            if expected.startswith("sha256:"):
+                check(data, expected, "manifest")
+        document = documents.parse(data, "manifest")
+        kind = documents.media_type(document, content_type)
+        documents.refuse_schema_1(kind)
+        return document, kind, digest
+
+    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
+        # The undecorated method: oras's token dance without its retries.
+        request = OrasRegistry.do_request.__wrapped__
+        # Digests are of the bytes as they lie there, not as some proxy packs them.
+        headers = {**headers, "Accept-Encoding": "identity"}
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                response: requests.Response = request(
+                    self._oras, url, "GET", headers=dict(headers), stream=True
+                )
+            except requests.ConnectionError as error:
+                # A kept connection that the registry had closed fails once; nobody
+                # listening, or no such host, stays so.
+                if attempt == _ATTEMPTS or not _is_reset(error):
+                    raise self._busy(error) from error
+            except requests.RequestException as error:
+                raise self._busy(error) from error
+            except (AuthenticationException, ValueError) as error:
+                raise self._denied() from error
+            else:
+                if response.status_code == 200:
+                    return response
+                self._refuse(response)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _refuse(self, response: requests.Response) -> NoReturn:
+        with response:
+            status = response.status_code
+        if status == 404:
+            raise NotFound(
+                f"the registry has no image {str(self._reference)!r}",
+                hint="check the name and the tag; a private image looks missing, too",
+            )
+        if status in (401, 403):
+            raise self._denied()
+        if status in (408, 429) or status >= 500:
+            raise RegistryBusy(
+                f"the registry {self._reference.domain!r} answered {status} {response.reason}",
+                hint="try again later",
+            )
+        raise BadImage(f"the registry {self._reference.domain!r} answered {status}")
+
+    def _busy(self, error: Exception) -> RegistryBusy:
+        return RegistryBusy(
+            f"the registry {self._reference.domain!r} did not answer: {_cause(error)}",
+            hint="check its name, and that this host reaches it, or try again later",
+        )
+
+    def _denied(self) -> Denied:
+        return Denied(
+            f"the registry {self._reference.domain!r} does not let us read "
+            f"{self._reference.repository!r}",
+            hint="check the name; only public images can be pulled",
+        )
+
+
+def check(data: bytes, digest: str, what: str) -> None:
+    """Raise BadImage unless the bytes DATA, a WHAT, have DIGEST."""
+    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if found != digest:
+        raise BadImage(f"the {what} has the wrong digest: {found}, not {digest}")
+
+
+def _read(response: requests.Response, size: int, limit: int = 0) -> bytes:
+    try:
+        data: bytes = response.raw.read(size)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise RegistryBusy(
+            f"the registry stopped in the middle of an answer: {_cause(error)}",
+            hint="try again later",
+        ) from error
+    if limit and response.raw.tell() > limit:
+        raise BadImage(f"a manifest has more than {limit} bytes")
+    return data
+
+
+def _is_reset(error: BaseException) -> bool:
+    chain = list(_chain(error))
+    return any(isinstance(link, ConnectionResetError | ConnectionAbortedError) for link in chain)
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason that a person can read."""
+    for link in reversed(list(_chain(error))):
+        if isinstance(link, socket.gaierror):
+            return "no such host"
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        if isinstance(link, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
+            return "it took too long"
+    return str(error).partition("\n")[0]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        link = queue.pop(0)
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            queue += [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]

@@ -1,0 +1,290 @@
+"""Read tar archives as they come, in bounded memory, and never guess.
+
+Understood: V7, ustar, GNU (long names, base-256 numbers) and pax, mixed at will;
+see tar(5) of libarchive, and pax in POSIX.1-2017.  Anything that is not a proper
+member or a proper end is an error: a reader that takes damage for the end of the
+archive loses files while every digest is right.
+
+Python's own tarfile does just that, and takes 30 microseconds an entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from zlib import adler32
+
+from shifter_lite.errors import BadImage
+
+BLOCK: Final = 512
+FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0123456"
+_FILE_TYPES = b"\x0007"
+_ZERO_BLOCK = bytes(BLOCK)
+# Longest name that Linux takes is 4096 bytes; xattrs of a file are at most 64 KiB.
+_LARGEST_EXTENSION = 1 << 20
+_LARGEST_ID = (1 << 32) - 1
+
+
+class Member(NamedTuple):
+    """One entry of an archive.
+
+    ``type`` is one of the constants above, ``offset`` the place of the ``size``
+    bytes of its data in the uncompressed archive.
+    """
+
+    name: bytes
+    type: int
+    mode: int
+    mtime: int
+    size: int
+    offset: int
+    link: bytes
+
+
+class Stream:
+    """Bytes that come in pieces, read in order, every one of them hashed if HASHED."""
+
+    def __init__(self, pieces: Iterator[bytes], *, hashed: bool = False) -> None:
+        """Read PIECES."""
+        self._pieces = pieces
+        self._hash = hashlib.sha256() if hashed else None
+        self._piece = b""
+        self._at = 0
+        self._before = 0
+
+    @property
+    def position(self) -> int:
+        """How many bytes were read or skipped."""
+        return self._before + self._at
+
+    def read(self, size: int) -> bytes:
+        """Return the next SIZE bytes, or fewer at the end."""
+        end = self._at + size
+        if end <= len(self._piece):
+            data = self._piece[self._at : end]
+            self._at = end
+            return data
+        return b"".join(self.copy(size))
+
+    def copy(self, size: int) -> Iterator[memoryview]:
+        """Yield the next SIZE bytes in pieces, fewer at the end."""
+        while size > 0 and (self._at < len(self._piece) or self._next()):
+            take = min(size, len(self._piece) - self._at)
+            yield memoryview(self._piece)[self._at : self._at + take]
+            self._at += take
+            size -= take
+
+    def skip(self, size: int) -> int:
+        """Pass over the next SIZE bytes; return how many there were."""
+        start = self.position
+        left = size - (len(self._piece) - self._at)
+        while left > 0:
+            self._at = len(self._piece)
+            if not self._next():
+                return self.position - start
+            left -= len(self._piece)
+        self._at = len(self._piece) + left
+        return size
+
+    def drain(self) -> str:
+        """Read to the end; return the digest of everything that ever came, if it was hashed."""
+        self._at = len(self._piece)
+        while self._next():
+            self._at = len(self._piece)
+        return f"sha256:{self._hash.hexdigest()}" if self._hash else ""
+
+    def _next(self) -> bool:
+        self._before += len(self._piece)
+        self._at = 0
+        for piece in self._pieces:
+            if piece:
+                if self._hash:
+                    self._hash.update(piece)
+                self._piece = piece
+                return True
+        self._piece = b""
+        return False
+
+
+def members(stream: Stream) -> Iterator[Member]:
+    """Yield the members of the archive that STREAM begins with; raises BadImage."""
+    extensions: dict[bytes, bytes] = {}
+    while True:
+        header = stream.read(BLOCK)
+        if header == _ZERO_BLOCK or not header:
+            if extensions:
+                raise BadImage("the archive ends after a header that announces a member")
+            _check_end(stream, header)
+            return
+        _check_header(header, stream.position - BLOCK)
+        kind = header[156]
+        if kind in b"xgLK":
+            _extend(extensions, kind, header, stream)
+            continue
+        member = _member(header, kind, extensions, stream.position)
+        extensions = {}
+        yield member
+        _skip_data(stream, member)
+
+
+def _check_end(stream: Stream, header: bytes) -> None:
+    """Accept two blocks of zeros, or the end of the file; see tar(5), "General Format"."""
+    if header and stream.read(BLOCK) not in (_ZERO_BLOCK, b""):
+        raise BadImage(f"the archive has a lone block of zeros before byte {stream.position}")
+
+
+def _check_header(header: bytes, position: int) -> None:
+    if len(header) < BLOCK:
+        raise BadImage(f"the archive is cut off in a header at byte {position}")
+    # adler32's low half is 1 plus the sum of the bytes, as long as that is below
+    # 65521: so for each half of a header.  It is forty times as fast as sum().
+    blanked = header[:148] + b"        " + header[156:]
+    total = (adler32(blanked[:256]) & 0xFFFF) + (adler32(blanked[256:]) & 0xFFFF) - 2
+    if _number(header[148:156], "checksum", position) not in (total, _signed_sum(blanked)):
+        raise BadImage(f"the archive has no proper header at byte {position}")
+
+
+def _signed_sum(blanked: bytes) -> int:
+    """Return the checksum as some old Unixes had it, with signed bytes."""
+    if blanked.isascii():
+        return -1
+    return sum(byte - 256 if byte > 127 else byte for byte in blanked)
+
+
+def _number(field: bytes, what: str, position: int) -> int:
+    """Return the number in FIELD: octal, or base-256 as GNU writes what is too large."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big")
+        bits = 8 * len(field)
+        # The first bit says "base-256", the next is the sign.
+        return value - (1 << bits) if field[0] & 0x40 else value - (1 << bits - 1)
+    digits = field.strip(b" \0").partition(b"\0")[0].rstrip(b" ")
+    if not digits:
+        return 0
+    try:
+        if digits.isdigit():
+            return int(digits, 8)
+    except ValueError:
+        pass
+    raise BadImage(f"a header has a bad {what} at byte {position}: {field!r}")
+
+
+def _text(field: bytes) -> bytes:
+    end = field.find(0)
+    return field if end < 0 else field[:end]
+
+
+def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], position: int) -> Member:
+    name = extensions.get(b"path") or _header_name(header)
+    link = extensions.get(b"linkpath") or _text(header[157:257])
+    size = _size(header, extensions, position)
+    _check_ids(header, extensions, position)
+    if kind in _FILE_TYPES:
+        # Before ustar, a directory was a file with a name that ends so.
+        kind = DIRECTORY if name.endswith(b"/") and kind != 0x37 else FILE
+    elif kind not in b"123456":
+        raise BadImage(f"{_shown(name)} has an unknown type: {chr(kind)!r}")
+    if any(key.startswith(b"GNU.sparse.") for key in extensions):
+        raise BadImage(f"{_shown(name)} is a sparse file")
+    mode = _number(header[100:108], "mode", position) & 0o7777
+    mtime = _mtime(header, extensions, position)
+    return Member(name, kind, mode, mtime, size if kind == FILE else 0, position, link)
+
+
+def _header_name(header: bytes) -> bytes:
+    name = _text(header[:100])
+    # GNU's magic is "ustar  ", and it keeps times where POSIX keeps the prefix.
+    if header[257:263] == b"ustar\0" and header[345]:
+        return _text(header[345:500]) + b"/" + name
+    return name
+
+
+def _size(header: bytes, extensions: dict[bytes, bytes], position: int) -> int:
+    if b"size" in extensions:
+        return _decimal(extensions, b"size")
+    size = _number(header[124:136], "size", position)
+    if size < 0:
+        raise BadImage(f"a header has a negative size at byte {position}")
+    return size
+
+
+def _check_ids(header: bytes, extensions: dict[bytes, bytes], position: int) -> None:
+    """Refuse owners that Linux does not have; cut to 32 bits they could become root."""
+    for key, field in ((b"uid", header[108:116]), (b"gid", header[116:124])):
+        value = (
+            _decimal(extensions, key)
+            if key in extensions
+            else _number(field, key.decode(), position)
+        )
+        if not 0 <= value <= _LARGEST_ID:
+            raise BadImage(f"a header has a bad {key.decode()} at byte {position}: {value}")
+
+
+def _mtime(header: bytes, extensions: dict[bytes, bytes], position: int) -> int:
+    """Return the time of last change in whole seconds, rounded down as Linux does."""
+    if b"mtime" not in extensions:
+        return _number(header[136:148], "mtime", position)
+    text = extensions[b"mtime"]
+    whole, _, fraction = text.partition(b".")
+    digits = whole.removeprefix(b"-")
+    if not digits.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 18:
+        raise BadImage(f"a pax header has a bad mtime: {text[:64]!r}")
+    value = int(whole)
+    return value - 1 if whole.startswith(b"-") and fraction.strip(b"0") else value
+
+
+def _decimal(extensions: dict[bytes, bytes], key: bytes) -> int:
+    text = extensions[key]
+    if not text.isdigit() or len(text) > 18:
+        raise BadImage(f"a pax header has a bad {key.decode()}: {text[:64]!r}")
+    return int(text)
+
+
+def _extend(extensions: dict[bytes, bytes], kind: int, header: bytes, stream: Stream) -> None:
+    """Add what an extension header says of the next member to EXTENSIONS."""
+    size = _number(header[124:136], "size", stream.position)
+    if not 0 <= size <= _LARGEST_EXTENSION:
+        raise BadImage(f"an extended header has {size} bytes")
+    data = stream.read(size)
+    padding = -size % BLOCK
+    if len(data) < size or stream.skip(padding) < padding:
+        raise BadImage("the archive is cut off in an extended header")
+    if kind in b"LK":
+        # The last long name wins, as in GNU tar.
+        extensions[b"path" if kind == ord("L") else b"linkpath"] = _text(data)
+        return
+    records = dict(_pax_records(data))
+    if kind == ord("g"):
+        # Global headers hold comments (git archive); one that renames every file is no layer.
+        if records.keys() & {b"path", b"linkpath", b"size"}:
+            raise BadImage("a global pax header names one file")
+        return
+    extensions |= records
+
+
+def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the records of a pax header: ``LENGTH KEY=VALUE`` and a newline."""
+    at = 0
+    while at < len(data):
+        space = data.find(b" ", at, at + 20)
+        digits = data[at:space] if space > at else b""
+        end = at + int(digits) if digits.isdigit() else 0
+        record = data[space + 1 : end]
+        key, equals, value = record[:-1].partition(b"=")
+        if end > len(data) or not record.endswith(b"\n") or not equals or not key:
+            raise BadImage("a pax header has a malformed record")
+        if b"\0" in value and key in (b"path", b"linkpath"):
+            raise BadImage("a pax header has a name with a NUL")
+        yield key, value
+        at = end
+
+
+def _skip_data(stream: Stream, member: Member) -> None:
+    size = member.size + -member.size % BLOCK
+    if stream.skip(size) < size:
+        raise BadImage(f"the archive is cut off in {_shown(member.name)}")
+
+
+def _shown(name: bytes) -> str:
+    return repr(name.decode(errors="backslashreplace"))

@@ -1,0 +1,76 @@
+r"""Tables of contents: the headers of a layer, kept beside its blob in the cache.
+
+They are made while the layer is downloaded, so that all layers can be planned
+before any data is read.  A file is::
+
+    "shifter-lite toc 1\\n"  blob's digest "\\n"  diff_id "\\n"
+    records                  type mode mtime size offset, lengths of name and link, name, link
+    one record of type 0     whose size is the number of records before it
+
+It has no business outside the cache: one that does not read well is made again.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from shifter_lite.build.tar import Member
+from shifter_lite.errors import Damaged
+
+_MAGIC = b"shifter-lite toc 1\n"
+_RECORD = struct.Struct("<BHqQQII")
+_DIGEST_LENGTH = len("sha256:") + 64
+_HEAD = len(_MAGIC) + 2 * (_DIGEST_LENGTH + 1)
+_END = 0
+
+
+def write(path: Path, members: Iterable[Member], digest: str) -> None:
+    """Write MEMBERS of the blob with DIGEST to PATH, its diff_id yet unknown."""
+    count = 0
+    with path.open("xb", buffering=1 << 16) as file:
+        file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
+        for name, kind, mode, mtime, size, offset, link in members:
+            head = _RECORD.pack(kind, mode, mtime, size, offset, len(name), len(link))
+            file.write(head + name + link)
+            count += 1
+        file.write(_RECORD.pack(_END, 0, 0, count, 0, 0, 0))
+
+
+def finish(path: Path, final: Path, diff_id: str) -> None:
+    """Write DIFF_ID, known once the blob was read to its end, into PATH; rename it to FINAL."""
+    with path.open("r+b") as file:
+        file.seek(len(_MAGIC) + _DIGEST_LENGTH + 1)
+        file.write(diff_id.encode())
+    path.rename(final)
+
+
+def diff_id(path: Path, digest: str) -> str | None:
+    """Return the diff_id that the table at PATH, of the blob with DIGEST, has; None if unusable."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        head = file.read(_HEAD)
+        file.seek(-_RECORD.size, os.SEEK_END) if head[_HEAD - 1 :] else None
+        tail = file.read()
+        if head.startswith(_MAGIC + digest.encode() + b"\nsha256:") and tail[:1] == b"\0":
+            return head[-_DIGEST_LENGTH - 1 : -1].decode("ascii", "replace")
+    return None
+
+
+def read(path: Path) -> Iterator[Member]:
+    """Yield the members in the table at PATH; raises Damaged."""
+    size = _RECORD.size
+    unpack = _RECORD.unpack
+    count = 0
+    with path.open("rb", buffering=1 << 18) as file:
+        file.seek(_HEAD)
+        while len(head := file.read(size)) == size:
+            kind, mode, mtime, length, offset, name_length, link_length = unpack(head)
+            if kind == _END and length == count:
+                return
+            name = file.read(name_length)
+            yield Member(name, kind, mode, mtime, length, offset, file.read(link_length))
+            count += 1
+    raise Damaged(f"a table of contents is cut off: {str(path)!r}")

@@ -1,0 +1,127 @@
+"""Record images and pulls, and find them again.  The only module that uses sqlite_utils.
+
+The database is never the truth: it lies on one service node's local disk, since
+SQLite on a shared filesystem corrupts, and catches up from the store whenever
+the index is ahead of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlite_utils import Database
+
+from shifter_lite.catalog import schema
+from shifter_lite.errors import Damaged
+from shifter_lite.records import Entry, Image, Request
+
+
+class Catalog:
+    """The catalog of one store, at one service node."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database at PATH, made anew if it is missing or of another version."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = path
+        self._database = _open(path)
+
+    def __enter__(self) -> Self:
+        """Use it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self._database.close()
+
+    def find(self, digest: str, recipe: str) -> str | None:
+        """Return the id of the image built from the manifest DIGEST by RECIPE, or None."""
+        rows = self._database.query(
+            "select id from images where digest = ? and recipe = ?", (digest, recipe)
+        )
+        return next((str(row["id"]) for row in rows), None)
+
+    @property
+    def generation(self) -> int:
+        """The newest generation of the index that the catalog knows all of."""
+        return int(next(self._database.query("select generation from seen"))["generation"])
+
+    def catch_up(
+        self, generation: int, names: Iterable[tuple[str, Entry]], read: Callable[[str], Image]
+    ) -> None:
+        """Know NAMES, all that GENERATION of the index says; READ gives an image's record."""
+        known = {row["id"] for row in self._database.query("select id from images")}
+        rows = []
+        for name, entry in names:
+            if entry.id not in known:
+                known.add(entry.id)
+                self._insert(read(entry.id))
+            rows.append({"name": name, "image": entry.id, "time": entry.time})
+        with self._database.conn:
+            schema.table(self._database, "names").delete_where()
+            schema.table(self._database, "names").insert_all(rows)
+            self._database.execute("update seen set generation = ?", (generation,))
+
+    def record(self, image: Image, names: Iterable[str], when: int) -> None:
+        """Know IMAGE, under NAMES since WHEN."""
+        self._insert(image)
+        rows = [{"name": name, "image": image.id, "time": when} for name in names]
+        schema.table(self._database, "names").upsert_all(rows, pk="name")
+
+    def record_pull(self, request: Request, image_id: str, when: int, *, built: bool) -> None:
+        """Know that REQUEST was answered with IMAGE_ID at WHEN, BUILT for it or found."""
+        schema.table(self._database, "pulls").upsert(
+            {
+                "request": request.name,
+                "uid": request.uid,
+                "name": str(request.image),
+                "image": image_id,
+                "time": when,
+                "built": int(built),
+            },
+            pk="request",
+        )
+
+    def _insert(self, image: Image) -> None:
+        content = image.content
+        schema.table(self._database, "images").upsert(
+            {
+                "id": image.id,
+                "digest": content.digest,
+                "recipe": content.recipe,
+                "platform": content.platform,
+                "size": image.size,
+                "layers": json.dumps(content.layers),
+                "labels": json.dumps(content.config.labels, sort_keys=True),
+            },
+            pk="id",
+        )
+
+
+def _open(path: Path) -> Database:
+    database = Database(sqlite3.connect(path, timeout=60))
+    try:
+        version = int(next(database.query("PRAGMA user_version"))["user_version"])
+        if version != schema.VERSION:
+            database.close()
+            for end in ("", "-wal", "-shm", "-journal"):
+                with suppress(FileNotFoundError):
+                    path.with_name(path.name + end).unlink()
+            database = Database(sqlite3.connect(path, timeout=60))
+            schema.create(database)
+    except sqlite3.DatabaseError as error:
+        raise Damaged(
+            f"the catalog is damaged: {str(path)!r}: {error}",
+            hint="remove it: it is made anew from the store's records",
+        ) from error
+    return database

@@ -1,0 +1,21 @@
+"""``shifterimg``: what users do with images."""
+
+from __future__ import annotations
+
+from shifter_lite.cli import boundary, images, pull
+
+
+@boundary.group("shifterimg", "Get container images ready for compute nodes, and find them.")
+def program() -> None:
+    """Take the options that come before the command."""
+
+
+program.add_command(pull.command)
+program.add_command(images.listing)
+program.add_command(images.lookup)
+program.add_command(images.path)
+
+
+def main() -> None:
+    """Run the program."""
+    boundary.main(program)

@@ -1,0 +1,46 @@
+"""``shifter-worker``: answer requests, for cron or for ever."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from shifter_lite import config, store, worker
+from shifter_lite.cli import boundary
+
+
+@boundary.group("shifter-worker", "Answer the requests in a store's spool.")
+def program() -> None:
+    """Log what happens, one line an event."""
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING
+    )
+    logging.getLogger("shifter-worker").setLevel(logging.INFO)
+
+
+@program.command("run")
+@boundary.store_option
+@click.pass_context
+def run(context: click.Context) -> None:
+    """Answer requests until told to stop; any number may run, on any host."""
+    layout = boundary.layout_of(context)
+    with worker.working(layout, store.identity(layout), config.read_site(os.environ)) as bench:
+        worker.run(bench)
+
+
+@program.command("drain")
+@boundary.store_option
+@click.pass_context
+def drain(context: click.Context) -> None:
+    """Answer the requests that are there, then exit: for cron."""
+    layout = boundary.layout_of(context)
+    with worker.working(layout, store.identity(layout), config.read_site(os.environ)) as bench:
+        worker.drain(bench)
+
+
+def main() -> None:
+    """Run the program."""
+    boundary.main(program)

@@ -1,0 +1,68 @@
+"""Write, move and sync: the only place where files of a store come into being.
+
+The order of every publication is: data, fsync, a name never used before, fsync
+of the directory.  Nothing is ever changed in place (decision 0002).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in PATH survive a power loss; see fsync(2), NOTES."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write(path: Path, data: bytes, mode: int) -> None:
+    """Make the file PATH hold exactly DATA, on disk.  It must not exist.
+
+    Raises FileExistsError; on any error nothing is left at PATH.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(fd, "wb", buffering=0) as file:
+            os.fchmod(fd, mode)
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(fd)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename SOURCE to TARGET, and make both names survive a power loss."""
+    source.rename(target)
+    sync_directory(target.parent)
+    if source.parent != target.parent:
+        sync_directory(source.parent)
+
+
+def publish(data: bytes, target: Path, unfinished: Path, mode: int) -> None:
+    """Make DATA appear, whole and on disk, as TARGET, which nobody else may have made.
+
+    ``link`` is what makes the name exclusive on every shared filesystem measured;
+    UNFINISHED is a name of our own in the same directory.  Raises FileExistsError.
+    """
+    write(unfinished, data, mode)
+    try:
+        os.link(unfinished, target)
+    finally:
+        unfinished.unlink()
+    sync_directory(target.parent)
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Make the directory PATH with exactly MODE, whatever the umask; keep one that is there."""
+    with suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(mode)

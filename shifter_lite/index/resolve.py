@@ -1,0 +1,115 @@
+"""Find names in the newest generation of the index.  Standard library only.
+
+Listing a directory and opening a name never used before is the one way of
+finding the newest that was right and fresh on every shared filesystem measured.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shifter_lite.errors import Damaged, NoStore, NotFound
+from shifter_lite.index import cdb
+from shifter_lite.records import Entry, Fields, unseal
+
+META = b"\0meta"
+_GENERATION = re.compile(r"images\.([0-9]{10,19})\.cdb")
+# A node's caches may show a generation that is gone, or gone for a moment.
+_PASSING = (errno.ESTALE, errno.ENOENT, errno.EIO)
+_PATIENCE = 5.0
+
+
+def generation_name(number: int) -> str:
+    """Return the file name of generation NUMBER."""
+    return f"images.{number:010d}.cdb"
+
+
+def generations(index: Path) -> list[int]:
+    """Return the numbers of the generations in the directory INDEX, newest first.
+
+    Raises NoStore if there is no such directory.
+    """
+    try:
+        names = os.listdir(index)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoStore(
+            f"there is no store at {str(index.parent)!r}",
+            hint="set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
+        ) from error
+    found = (_GENERATION.fullmatch(name) for name in names)
+    return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+class Index:
+    """One generation of the index, open."""
+
+    def __init__(self, fd: int, generation: int) -> None:
+        """Read the generation number GENERATION, open on FD."""
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+        self.generation = generation
+
+    def find(self, key: str) -> Entry | None:
+        """Return the entry of KEY, a normalised name; raises Damaged."""
+        encoded = key.encode()
+        value = cdb.find(self._pread, self._size, encoded)
+        return None if value is None else Entry.from_bytes(encoded, value)
+
+    def meta(self) -> Fields:
+        """Return the fields of the generation's own entry; raises Damaged."""
+        value = cdb.find(self._pread, self._size, META)
+        if value is None:
+            raise Damaged(f"generation {self.generation} of the index has no meta entry")
+        return unseal(META, value)
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Yield every key that users may write, with its entry; raises Damaged."""
+        for key, value in cdb.items(self._pread(self._size, 0)):
+            if not key.startswith(b"\0"):
+                yield key.decode(), Entry.from_bytes(key, value)
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+
+@contextmanager
+def newest(index: Path) -> Iterator[Index | None]:
+    """Open the newest generation in the directory INDEX; None if nothing was ever published."""
+    opened = _open_newest(index)
+    if opened is None:
+        yield None
+        return
+    fd, generation = opened
+    try:
+        yield Index(fd, generation)
+    finally:
+        os.close(fd)
+
+
+def _open_newest(index: Path) -> tuple[int, int] | None:
+    deadline, pause = time.monotonic() + _PATIENCE, 0.01
+    while numbers := generations(index):
+        path = index / generation_name(numbers[0])
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW), numbers[0]
+        except OSError as error:
+            if error.errno not in _PASSING or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause *= 2
+    return None
+
+
+def lookup(index: Path, key: str) -> Entry:
+    """Return the newest entry of KEY, a normalised name; raises NotFound, NoStore or Damaged."""
+    with newest(index) as opened:
+        entry = opened.find(key) if opened else None
+    if entry is None:
+        raise NotFound(f"no image {key!r} in the store", hint=f"get it with: shifterimg pull {key}")
+    return entry

@@ -1,0 +1,107 @@
+"""Every path of a store, its mode and its writer.  Touches nothing.
+
+``spool/tree.txt`` is generated from ``TREE``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """One directory of the store: where, with which mode, written by whom, and why."""
+
+    path: str
+    mode: int
+    writer: str
+    purpose: str
+
+
+TREE = (
+    Place("spool/tmp", 0o3733, "anyone", "a client writes its request here, under its name"),
+    Place("spool/new", 0o3733, "anyone", "submitted: the rename into it is the submission"),
+    Place("spool/work", 0o750, "worker", "claimed: NAME.WORKER"),
+    Place("spool/done", 0o750, "worker", "answered with an image"),
+    Place("spool/failed", 0o750, "worker", "answered with a reason"),
+    Place("status", 0o3733, "anyone", "one directory a request, made by its owner, filled by us"),
+    Place(
+        "images", 0o755, "worker", "AA/ID.squashfs and its record AA/ID.json; .NAMES are unfinished"
+    ),
+    Place("index", 0o755, "worker", "images.GENERATION.cdb: what compute nodes read"),
+    Place(
+        "cache/blobs", 0o750, "worker", "AA/DIGEST, a layer as it came; DIGEST.toc, its contents"
+    ),
+    Place("locks", 0o750, "worker", "lock files; never the locked thing itself"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of the store at ROOT."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """The file that says that this is a store, and which."""
+        return self.root / "store.json"
+
+    @property
+    def writing(self) -> Path:
+        """Requests that their clients are still writing."""
+        return self.root / "spool/tmp"
+
+    @property
+    def submitted(self) -> Path:
+        """Requests that nobody has claimed."""
+        return self.root / "spool/new"
+
+    @property
+    def claimed(self) -> Path:
+        """Requests that a worker works on."""
+        return self.root / "spool/work"
+
+    @property
+    def done(self) -> Path:
+        """Requests answered with an image."""
+        return self.root / "spool/done"
+
+    @property
+    def failed(self) -> Path:
+        """Requests answered with a reason."""
+        return self.root / "spool/failed"
+
+    @property
+    def status(self) -> Path:
+        """What requesters read of their requests."""
+        return self.root / "status"
+
+    @property
+    def images(self) -> Path:
+        """Published images, and unfinished ones under dot-names."""
+        return self.root / "images"
+
+    @property
+    def index(self) -> Path:
+        """The generations of the index."""
+        return self.root / "index"
+
+    @property
+    def blobs(self) -> Path:
+        """The cache of layers."""
+        return self.root / "cache/blobs"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files."""
+        return self.root / "locks"
+
+    def image(self, image_id: str) -> Path:
+        """Return where the image with IMAGE_ID lies."""
+        return self.images / image_id[:2] / f"{image_id}.squashfs"
+
+    def record(self, image_id: str) -> Path:
+        """Return where the record of IMAGE_ID lies."""
+        return self.images / image_id[:2] / f"{image_id}.json"

@@ -1,0 +1,124 @@
+"""Tell the owner of a request how it stands.
+
+``status/NAME/`` is made by the client, ``2770`` with the worker's group: its
+owner reads, the worker writes, nobody else enters.  Each status is a file of its
+own, ``NNNNNN.json``, the highest is the newest, and readers list the directory:
+no name is ever looked for before it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from shifter_lite.errors import Damaged
+from shifter_lite.layout import Layout
+from shifter_lite.records import Status
+
+_NAME = re.compile(r"[0-9]{6}\.json")
+_KEEP = 2
+_LARGEST = 65536
+
+
+class Reporter:
+    """Writes the statuses of one request, as its owner's directory allows."""
+
+    def __init__(self, layout: Layout, name: str, uid: int) -> None:
+        """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
+        self._number = 0
+        self._fd = _open_owned(layout.status / name, uid)
+        if self._fd is not None:
+            self._number = max((int(n[:6]) for n in _listed(self._fd)), default=0)
+
+    def __call__(self, status: Status) -> None:
+        """Make STATUS the newest.
+
+        Room may be short, and the owner may have removed the directory: the
+        request goes on all the same.
+        """
+        if self._fd is None:
+            return
+        self._number += 1
+        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}"
+        with suppress(OSError):
+            _write_at(self._fd, hidden, status.to_bytes())
+            os.rename(hidden, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            if self._number > _KEEP:
+                os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=self._fd)
+
+    def close(self) -> None:
+        """Report no more."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def read(layout: Layout, name: str) -> Status:
+    """Return the newest status of the request NAME; PENDING if there is none.
+
+    Raises Damaged, or FileNotFoundError if there is no such request.
+    """
+    directory = layout.status / name
+    for number in sorted(_listed(directory), reverse=True):
+        # The one just listed may be gone: a newer has come.
+        with suppress(FileNotFoundError):
+            return Status.from_bytes(_read(directory / number))
+    return Status(state="PENDING")
+
+
+def wait_for_change(layout: Layout, name: str, last: Status, *, pause: float) -> Status:
+    """Return the newest status of NAME: at once if it is not LAST, else after PAUSE seconds."""
+    now = read(layout, name)
+    if now == last:
+        time.sleep(pause)
+        now = read(layout, name)
+    return now
+
+
+def forget(layout: Layout, name: str) -> None:
+    """Remove the statuses of the request NAME; its owner has read them."""
+    directory = layout.status / name
+    with suppress(FileNotFoundError):
+        for number in os.listdir(directory):
+            (directory / number).unlink()
+        directory.rmdir()
+
+
+def _open_owned(path: Path, uid: int) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    status = os.fstat(fd)
+    if status.st_uid != uid or not stat.S_ISDIR(status.st_mode):
+        os.close(fd)
+        return None
+    return fd
+
+
+def _listed(directory: int | Path) -> list[str]:
+    return [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+
+
+def _write_at(directory: int, name: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    fd = os.open(name, flags, 0o640, dir_fd=directory)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        data = os.read(fd, _LARGEST)
+    finally:
+        os.close(fd)
+    if not data:
+        raise Damaged(f"a status is empty: {str(path)!r}")
+    return data

@@ -1,0 +1,43 @@
+"""Submit a request: write ``tmp/NAME``, then rename it to ``new/NAME``.
+
+At the rename the request is accepted.  It must be a rename: a hard link into
+the spool could give the request an owner who did not ask.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from shifter_lite import durable
+from shifter_lite.layout import Layout
+from shifter_lite.records import Request
+
+
+def submit(layout: Layout, request: Request) -> str:
+    """Put REQUEST into the spool, and return its name, by which its status is asked for."""
+    written = layout.writing / request.name
+    # Made before the request, and by its owner: a name that a client has once
+    # looked for in vain stays missing for it for 29 seconds on NFS, and the
+    # setgid bit of the parent gives the worker's group the right to fill it.
+    status = layout.status / request.name
+    status.mkdir()
+    try:
+        status.chmod(0o2770)
+        durable.write(written, request.to_bytes(), 0o640)
+        durable.move(written, layout.submitted / request.name)
+    except BaseException:
+        for remove, path in ((written.unlink, written), (status.rmdir, status)):
+            with suppress(FileNotFoundError):
+                remove()
+            del path
+        raise
+    return request.name
+
+
+def withdraw(layout: Layout, name: str) -> bool:
+    """Take back the request NAME; return False if a worker has it already."""
+    try:
+        (layout.submitted / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True

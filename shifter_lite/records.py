@@ -1,0 +1,372 @@
+"""What lies on disk: a request, a status, an image's record, an entry of the index.
+
+Each reads itself from bytes that anybody may have written, and trusts nothing.
+Formats: spool/README.md and spool/index.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Self
+
+from shifter_lite.errors import BadReference, BadRequest, Damaged
+from shifter_lite.reference import Reference, is_digest, is_id
+
+_REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,12})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
+
+
+def encode_json(value: object) -> bytes:
+    """Return VALUE as one line of JSON, its keys sorted: equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+# ------------------------------------------------------------------ requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One user's wish for one image, as it lies in ``spool/new/NAME``.
+
+    ``uid`` is the owner of the file: ownership is the one thing a sender cannot
+    write.  But anybody may move a victim's file into a sticky directory, so the
+    content must name this store, this request and its owner as well.
+    """
+
+    SIZE_LIMIT: ClassVar[int] = 65536
+    AGE_LIMIT: ClassVar[int] = 7 * 86400
+    # A login node's clock may be ahead of the worker's by this many seconds.
+    CLOCK_SKEW: ClassVar[int] = 3600
+
+    name: str
+    store: str
+    uid: int
+    time: int
+    image: Reference
+    platform: str
+
+    @classmethod
+    def new(cls, *, store: str, image: Reference, platform: str) -> Self:
+        """Return a request of the calling user's, with a name never used before."""
+        now, uid = int(time.time()), os.geteuid()
+        name = f"{now}-{uid}-{os.urandom(8).hex()}"
+        return cls(name=name, store=store, uid=uid, time=now, image=image, platform=platform)
+
+    def to_bytes(self) -> bytes:
+        """Return what lies in the spool."""
+        return encode_json(
+            {
+                "v": 1,
+                "store": self.store,
+                "name": self.name,
+                "uid": self.uid,
+                "time": self.time,
+                "image": str(self.image),
+                "platform": self.platform,
+            }
+        )
+
+    @classmethod
+    def read(cls, fd: int, *, name: str, store: str, now: float) -> Self:
+        """Read the request open on FD, found in the spool of STORE as NAME at time NOW.
+
+        Raises BadRequest, saying what is wrong with it.
+        """
+        status = os.fstat(fd)
+        # A second link, or a file that others may write, could be somebody else's words.
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_mode & 0o022:
+            raise BadRequest("the request is not a plain file of one owner")
+        if status.st_size > cls.SIZE_LIMIT:
+            raise BadRequest(f"the request is larger than {cls.SIZE_LIMIT} bytes")
+        request = cls._parse(os.pread(fd, cls.SIZE_LIMIT, 0))
+        if (request.name, request.store, request.uid) != (name, store, status.st_uid):
+            raise BadRequest("the request was written for another spool, name or owner")
+        if not now - cls.AGE_LIMIT <= request.time <= now + cls.CLOCK_SKEW:
+            raise BadRequest(f"the request is of another time: {request.time}")
+        return request
+
+    @classmethod
+    def _parse(cls, data: bytes) -> Self:
+        # RecursionError is how json refuses deep nesting.
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(f"the request is not JSON: {error}") from error
+        match fields:
+            case {
+                "v": 1,
+                "store": str(store),
+                "name": str(name),
+                "uid": int(uid),
+                "time": int(asked),
+                "image": str(image),
+                "platform": str(platform),
+            } if is_platform(platform):
+                try:
+                    reference = Reference.parse(image)
+                except BadReference as error:
+                    raise BadRequest(str(error)) from error
+                return cls(
+                    name=name,
+                    store=store,
+                    uid=uid,
+                    time=asked,
+                    image=reference,
+                    platform=platform,
+                )
+        raise BadRequest("the request lacks a field, or is not version 1")
+
+
+def is_platform(text: str) -> bool:
+    """Return whether TEXT is written like ``linux/amd64`` or ``linux/arm64/v8``."""
+    return _PLATFORM.fullmatch(text) is not None
+
+
+def is_request_name(name: str) -> bool:
+    """Return whether NAME is one that a request may have."""
+    return _REQUEST_NAME.fullmatch(name) is not None
+
+
+# ------------------------------------------------------------------ statuses
+
+ENDED = ("READY", "FAILURE", "CANCELLED")
+STATES = ("PENDING", "PULLING", "CONVERSION", "PUBLISHING", *ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What is known of a request: its state, how far it is, how it ended.
+
+    ``done`` and ``total`` are bytes; 0 where nothing is counted.
+    """
+
+    state: str
+    done: int = 0
+    total: int = 0
+    image_id: str = ""
+    fact: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether no other status will follow."""
+        return self.state in ENDED
+
+    def to_bytes(self) -> bytes:
+        """Return what lies in ``status/NAME/``."""
+        return encode_json({"v": 1, **asdict(self)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a status; raises Damaged."""
+        fields = _object(data, "status")
+        try:
+            status = cls(**{key: fields[key] for key in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise Damaged(f"a status lacks {error}") from error
+        if status.state not in STATES:
+            raise Damaged(f"a status has an unknown state: {status.state!r}")
+        return status
+
+
+# ------------------------------------------------------------------ images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What an image says about how to run it; ``Env``, ``Cmd`` … of the OCI image config."""
+
+    env: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What an image is: everything that its bytes follow from.
+
+    It is the last part of every image file, so that the file's digest, which is
+    the image's id, covers it, and the file says by itself what it holds.
+    """
+
+    digest: str
+    platform: str
+    recipe: str
+    layers: tuple[str, ...]
+    config: Config
+
+    def to_bytes(self) -> bytes:
+        """Return the same bytes for the same image, on every machine."""
+        return encode_json({"v": 1, **asdict(self)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what ``to_bytes`` wrote; raises Damaged."""
+        fields = _object(data, "image")
+        try:
+            return cls._from_fields(fields)
+        except (KeyError, TypeError) as error:
+            raise Damaged(f"an image's description lacks a field: {error}") from error
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> Self:
+        config = fields["config"]
+        return cls(
+            digest=fields["digest"],
+            platform=fields["platform"],
+            recipe=fields["recipe"],
+            layers=tuple(fields["layers"]),
+            config=Config(
+                env=tuple(config["env"]),
+                entrypoint=tuple(config["entrypoint"]),
+                cmd=tuple(config["cmd"]),
+                workdir=config["workdir"],
+                user=config["user"],
+                labels=config["labels"],
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image in the store: its record, ``images/AA/ID.json``."""
+
+    id: str
+    size: int
+    content: Content
+
+    def to_bytes(self) -> bytes:
+        """Return what lies beside the image file."""
+        content = json.loads(self.content.to_bytes())
+        return encode_json({"v": 1, "id": self.id, "size": self.size, "content": content})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a record; raises Damaged."""
+        match _object(data, "record"):
+            case {"id": str(image_id), "size": int(size), "content": dict(content)} if is_id(
+                image_id
+            ):
+                return cls(id=image_id, size=size, content=Content.from_bytes(encode_json(content)))
+        raise Damaged("an image's record lacks a field")
+
+
+# ------------------------------------------------------------------ the index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the index says of one name."""
+
+    id: str
+    size: int
+    digest: str
+    time: int
+    config: Config
+
+    @classmethod
+    def of(cls, image: Image, when: int) -> Self:
+        """Return the entry of a name for IMAGE, pulled at WHEN, seconds since 1970."""
+        content = image.content
+        return cls(
+            id=image.id, size=image.size, digest=content.digest, time=when, config=content.config
+        )
+
+    def to_bytes(self, key: bytes) -> bytes:
+        """Return the value under KEY."""
+        config = self.config
+        fields = [
+            ("id", self.id),
+            ("size", str(self.size)),
+            ("digest", self.digest),
+            ("time", str(self.time)),
+            *(("env", word) for word in config.env),
+            *(("entrypoint", word) for word in config.entrypoint),
+            *(("cmd", word) for word in config.cmd),
+            *([("workdir", config.workdir)] if config.workdir else []),
+            *([("user", config.user)] if config.user else []),
+        ]
+        return seal(key, fields)
+
+    @classmethod
+    def from_bytes(cls, key: bytes, value: bytes) -> Self:
+        """Read the value under KEY; raises Damaged."""
+        fields = unseal(key, value)
+        entry = cls(
+            id=_one(fields, "id"),
+            size=_number(_one(fields, "size")),
+            digest=_one(fields, "digest"),
+            time=_number(_one(fields, "time")),
+            config=Config(
+                env=_all(fields, "env"),
+                entrypoint=_all(fields, "entrypoint"),
+                cmd=_all(fields, "cmd"),
+                workdir="".join(_all(fields, "workdir")[:1]),
+                user="".join(_all(fields, "user")[:1]),
+            ),
+        )
+        if not is_id(entry.id) or not is_digest(entry.digest):
+            raise Damaged("an entry of the index has no image id")
+        return entry
+
+
+Fields = list[tuple[str, str]]
+
+
+def seal(key: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
+    """Return the value of the index that holds FIELDS under KEY; see spool/index.md."""
+    body = b"".join(f"{name}={text}".encode() + b"\0" for name, text in (("v", "1"), *fields))
+    return body + b"sum=%08x\0" % zlib.crc32(body, zlib.crc32(key + b"\0"))
+
+
+def unseal(key: bytes, value: bytes) -> Fields:
+    """Return the fields of VALUE, found under KEY; raises Damaged."""
+    body, tail = value[:-13], value[-13:]
+    if tail != b"sum=%08x\0" % zlib.crc32(body, zlib.crc32(key + b"\0")):
+        raise Damaged("an entry of the index has a wrong checksum")
+    try:
+        words = body.decode().split("\0")[:-1]
+    except UnicodeDecodeError as error:
+        raise Damaged("an entry of the index is not UTF-8") from error
+    fields = [(name, text) for name, _, text in (word.partition("=") for word in words)]
+    if fields[:1] != [("v", "1")]:
+        raise Damaged("the index was made by a newer version")
+    return fields
+
+
+def _all(fields: Fields, name: str) -> tuple[str, ...]:
+    return tuple(text for key, text in fields if key == name)
+
+
+def _one(fields: Fields, name: str) -> str:
+    match _all(fields, name):
+        case (text,):
+            return text
+    raise Damaged(f"an entry of the index has not one {name!r}")
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Damaged(f"an entry of the index has a bad number: {text!r}")
+    return int(text)
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"a {what} is not JSON: {error}") from error
+    if not isinstance(fields, dict) or fields.get("v") != 1:
+        raise Damaged(f"a {what} is not version 1")
+    return fields

@@ -1,0 +1,125 @@
+"""Image names, read exactly as docker reads them; see spool/index.md, "Names".
+
+A name has one normal form, which is its key in the index.  The launcher has the
+same grammar in C; ``spool/vectors/references`` keeps the two alike.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+from typing import Self
+
+from shifter_lite.errors import BadReference
+
+_HINT = "write NAME:TAG or REGISTRY/NAME:TAG, for example ubuntu:24.04"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<ipv6>[0-9A-Fa-f:]+)\])(?::[0-9]+)?")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 255
+
+
+def is_digest(text: str) -> bool:
+    """Return whether TEXT is a digest of the one algorithm that we use."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def is_id(text: str) -> bool:
+    """Return whether TEXT is the id of an image: 64 lower-case hex digits."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The name of an image in a registry, normalised.
+
+    ``tag`` is empty exactly when ``digest`` is not.
+    """
+
+    domain: str
+    path: str
+    tag: str
+    digest: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read TEXT as docker would; Shifter's ``docker:`` before it is allowed.
+
+        Raises BadReference, with TEXT quoted, for everything else.
+        """
+        rest = _without_type(text)
+        if _ID.fullmatch(rest):
+            raise _bad(text, "an image id is written with id: before it")
+        rest, at, digest = rest.partition("@")
+        if at and not is_digest(digest):
+            raise _bad(text, "a digest is sha256: and 64 lower-case hex digits")
+        domain, path = _split_domain(rest)
+        path, colon, tag = path.partition(":")
+        if colon and not _TAG.fullmatch(tag):
+            raise _bad(text)
+        if domain == "docker.io" and "/" not in path:
+            path = f"library/{path}"
+        _check(text, domain, path)
+        return cls(domain, path, "" if digest else tag or "latest", digest)
+
+    @property
+    def repository(self) -> str:
+        """The name without its tag or digest."""
+        return f"{self.domain}/{self.path}"
+
+    def by_digest(self, digest: str) -> str:
+        """Return the key of this repository's image with DIGEST."""
+        return f"{self.repository}@{digest}"
+
+    def __str__(self) -> str:
+        """Return the normal form: the key in the index."""
+        return self.by_digest(self.digest) if self.digest else f"{self.repository}:{self.tag}"
+
+
+def index_key(text: str) -> str:
+    """Return the key in the index for TEXT, a name or ``id:`` and an image id."""
+    if text.startswith("id:") and is_id(text[3:]):
+        return text
+    return str(Reference.parse(text))
+
+
+def _without_type(text: str) -> str:
+    """Drop Shifter's ``docker:``, where what follows cannot be a tag."""
+    kind, colon, rest = text.partition(":")
+    if colon and kind in ("custom", "local"):
+        raise _bad(text, f"images of Shifter's type {kind!r} do not exist here")
+    if colon and kind == "id":
+        raise _bad(text, "an image id is 64 lower-case hex digits; see 'shifterimg lookup'")
+    if colon and kind == "docker" and re.search("[:/@]", rest) and not rest.startswith("//"):
+        return rest
+    return text
+
+
+def _split_domain(text: str) -> tuple[str, str]:
+    first, slash, rest = text.partition("/")
+    is_domain = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    if not slash or not is_domain:
+        return "docker.io", text
+    return ("docker.io" if first == "index.docker.io" else first), rest
+
+
+def _check(text: str, domain: str, path: str) -> None:
+    match = _DOMAIN.fullmatch(domain)
+    if match is None or not _PATH.fullmatch(path):
+        raise _bad(text)
+    if len(domain) + 1 + len(path) > _LONGEST:
+        raise _bad(text, f"a name has at most {_LONGEST} characters")
+    if match["ipv6"] is not None:
+        try:
+            IPv6Address(match["ipv6"])
+        except AddressValueError:
+            raise _bad(text, "an IPv6 address is written like [::1]:5000") from None
+
+
+def _bad(text: str, hint: str = _HINT) -> BadReference:
+    return BadReference(f"not an image name: {text!r}", hint=hint)

@@ -1,0 +1,72 @@
+"""Make a store, and recognise one.
+
+A store says who it is in ``store.json``, so that a request written for another
+spool is never taken for one of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from shifter_lite import durable
+from shifter_lite.errors import Damaged, NoStore
+from shifter_lite.layout import TREE, Layout
+from shifter_lite.records import encode_json
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def create(layout: Layout, *, shared: bool) -> str:
+    """Make the store at LAYOUT, if there is none; return its id.
+
+    A SHARED one takes requests from everybody, another only from its owner.
+    Raises NoStore if there is something else at the place.
+    """
+    with suppress(NoStore):
+        return identity(layout)
+    if layout.root.is_dir() and not _is_ours(layout.root):
+        raise NoStore(
+            f"{str(layout.root)!r} is not empty, and not a store",
+            hint="name an empty or a new directory",
+        )
+    layout.root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    for place in TREE:
+        path = layout.root / place.path
+        private = not shared and place.writer == "anyone"
+        durable.make_directory(path.parent, 0o755)
+        durable.make_directory(path, 0o700 if private else place.mode)
+    unfinished = layout.root / f".store.{os.getpid()}.{os.urandom(4).hex()}"
+    with suppress(FileExistsError):
+        data = encode_json({"v": 1, "id": os.urandom(16).hex()})
+        durable.publish(data, layout.identity, unfinished, 0o644)
+    return identity(layout)
+
+
+def identity(layout: Layout) -> str:
+    """Return the id of the store at LAYOUT; raises NoStore or Damaged."""
+    try:
+        data = layout.identity.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoStore(
+            f"there is no store at {str(layout.root)!r}",
+            hint="set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
+        ) from error
+    with suppress(ValueError, RecursionError):
+        match json.loads(data):
+            case {"v": 1, "id": str(store)} if _ID.fullmatch(store):
+                return store
+    raise Damaged(f"the store's identity is damaged: {str(layout.identity)!r}")
+
+
+def _is_ours(root: Path) -> bool:
+    """Return whether ROOT holds nothing but what an interrupted ``create`` left."""
+    tops = {place.path.partition("/")[0] for place in TREE}
+    # A new filesystem has this directory before anybody used it.
+    return all(
+        name in tops or name.startswith(".store.") or name == "lost+found"
+        for name in os.listdir(root)
+    )
