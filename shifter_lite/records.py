@@ -108,7 +108,7 @@ class Request:
                 "time": int(asked),
                 "image": str(image),
                 "platform": str(platform),
-            } if is_platform(platform):
+            } if is_platform(platform) and not any(v is True for v in fields.values()):
                 try:
                     reference = Reference.parse(image)
                 except BadReference as error:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from shifter_lite.build import tar
+from shifter_lite.build.ahead import ahead
 from shifter_lite.build.merge import Node, Plan
 from shifter_lite.errors import Damaged
 
@@ -50,7 +52,11 @@ def write(plan: Plan, layers: Sequence[Source], fd: int, progress: Callable[[int
 
 
 def _copy(nodes: list[Node], layer: Source, sink: _Sink) -> None:
-    stream = tar.Stream(layer.check())
+    with closing(ahead(layer.check())) as pieces:
+        _copy_from(tar.Stream(pieces), nodes, layer, sink)
+
+
+def _copy_from(stream: tar.Stream, nodes: list[Node], layer: Source, sink: _Sink) -> None:
     for node in nodes:
         stream.skip(node.offset - stream.position)
         sink.put(_header(node.path, node))
@@ -131,4 +137,4 @@ def _block(name: bytes, mode: int, size: int, mtime: int, kind: int, link: bytes
         kind,
         link.ljust(100, b"\0"),
     )
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:].ljust(356, b"\0")
+    return block[:148] + b"%06o\0 " % tar.checksum(block) + block[156:].ljust(356, b"\0")

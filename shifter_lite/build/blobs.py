@@ -11,12 +11,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from shifter_lite.build import tar, toc
+from shifter_lite.build.ahead import ahead
 from shifter_lite.build.inflate import Read, inflate
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.errors import BadImage, Damaged
@@ -144,10 +145,11 @@ def _download(layer: Descriptor, read: Read, path: Path, table: Path, progress: 
     try:
         with part.open("xb", buffering=0) as file:
             checked = _Checked(layer, read, file.write, progress)
-            stream = tar.Stream(inflate(checked.read), hashed=True)
             try:
-                toc.write(table_part, tar.members(stream), layer.digest)
-                diff_id = stream.drain()
+                with closing(ahead(inflate(checked.read))) as pieces:
+                    stream = tar.Stream(pieces, hashed=True)
+                    toc.write(table_part, tar.members(stream), layer.digest)
+                    diff_id = stream.drain()
             except BadImage:
                 # Most damage is damage on the way: then the digest is the reason to give.
                 checked.drain()

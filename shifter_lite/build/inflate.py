@@ -17,6 +17,8 @@ from shifter_lite.errors import BadImage
 
 Read = Callable[[int], bytes]
 
+# Its type stub does not say that it is an exception.
+_IsalError = cast("type[Exception]", igzip_lib.error)
 _PIECE = 1 << 18
 _INFLATED = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -76,7 +78,7 @@ def _inflated(member: igzip_lib.IgzipDecompressor, data: bytes) -> Iterator[byte
         yield member.decompress(data, _INFLATED)
         while not member.eof and not member.needs_input:
             yield member.decompress(b"", _INFLATED)
-    except (igzip_lib.error, EOFError) as error:
+    except (_IsalError, EOFError) as error:
         raise BadImage(f"its gzip data is damaged: {error}") from error
 
 

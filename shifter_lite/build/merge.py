@@ -99,9 +99,9 @@ class _Layer:
         for member in members:
             if member.type == tar.LINK:
                 self._remember(_components(member.link, member.name))
-            else:
+            elif _WHITEOUT in member.name:
                 parts = _components(member.name, member.name)
-                if parts and parts[-1].startswith(_WHITEOUT):
+                if parts[-1].startswith(_WHITEOUT):
                     whiteouts.append(parts)
         for parts in whiteouts:
             self._delete(parts[:-1], parts[-1])

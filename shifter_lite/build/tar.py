@@ -137,18 +137,21 @@ def _check_end(stream: Stream, header: bytes) -> None:
 def _check_header(header: bytes, position: int) -> None:
     if len(header) < BLOCK:
         raise BadImage(f"the archive is cut off in a header at byte {position}")
-    # adler32's low half is 1 plus the sum of the bytes, as long as that is below
-    # 65521: so for each half of a header.  It is forty times as fast as sum().
     blanked = header[:148] + b"        " + header[156:]
-    total = (adler32(blanked[:256]) & 0xFFFF) + (adler32(blanked[256:]) & 0xFFFF) - 2
-    if _number(header[148:156], "checksum", position) not in (total, _signed_sum(blanked)):
+    said = _number(header[148:156], "checksum", position)
+    if said != checksum(blanked) and said != _signed_checksum(blanked):
         raise BadImage(f"the archive has no proper header at byte {position}")
 
 
-def _signed_sum(blanked: bytes) -> int:
+def checksum(blanked: bytes) -> int:
+    """Return the sum of the bytes of a header whose own checksum field is blanks."""
+    # adler32's low half is 1 plus the sum of the bytes, as long as that is below
+    # 65521: so for each half of a header.  It is forty times as fast as sum().
+    return (adler32(blanked[:256]) & 0xFFFF) + (adler32(blanked[256:]) & 0xFFFF) - 2
+
+
+def _signed_checksum(blanked: bytes) -> int:
     """Return the checksum as some old Unixes had it, with signed bytes."""
-    if blanked.isascii():
-        return -1
     return sum(byte - 256 if byte > 127 else byte for byte in blanked)
 
 

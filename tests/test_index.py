@@ -1,0 +1,123 @@
+"""Generations of the index: published exclusively, resolved from the newest."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from shifter_lite.errors import Damaged, NoStore, NotFound
+from shifter_lite.index import publish, resolve
+from shifter_lite.records import Config, Entry
+
+STORE = "0123456789abcdef" * 2
+
+
+def entry(number: int = 0) -> Entry:
+    return Entry(
+        id=f"{number:064x}", size=4096, digest="sha256:" + "ab" * 32, time=1, config=Config()
+    )
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    path = tmp_path / "store/index"
+    path.mkdir(parents=True)
+    return path
+
+
+def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
+    assert publish.publish(index, {"a:1": entry(1)}, store=STORE) == 1
+    assert publish.publish(index, {"b:1": entry(2)}, store=STORE) == 2
+    assert resolve.lookup(index, "a:1") == entry(1)
+    assert resolve.lookup(index, "b:1") == entry(2)
+    with resolve.newest(index) as newest:
+        assert newest is not None
+        meta = dict(newest.meta())
+    assert meta["generation"] == "2"
+    assert meta["names"] == "2"
+    assert meta["store"] == STORE
+
+
+def test_what_is_published_already_makes_no_generation(index: Path) -> None:
+    publish.publish(index, {"a:1": entry(1)}, store=STORE)
+    assert publish.publish(index, {"a:1": entry(1)}, store=STORE) == 1
+    assert os.listdir(index) == ["images.0000000001.cdb"]
+
+
+def test_a_name_moves_to_a_newer_image(index: Path) -> None:
+    publish.publish(index, {"a:1": entry(1)}, store=STORE)
+    publish.publish(index, {"a:1": entry(2)}, store=STORE)
+    assert resolve.lookup(index, "a:1") == entry(2)
+
+
+def test_absent_empty_and_missing_are_told_apart(index: Path) -> None:
+    with pytest.raises(NotFound, match="no image 'a:1'"):
+        resolve.lookup(index, "a:1")
+    publish.publish(index, {"b:1": entry()}, store=STORE)
+    with pytest.raises(NotFound, match="no image 'a:1'"):
+        resolve.lookup(index, "a:1")
+    with pytest.raises(NoStore, match="no store at"):
+        resolve.lookup(index.parent.parent / "nowhere/index", "a:1")
+
+
+def test_a_damaged_generation_is_not_called_absent(index: Path) -> None:
+    publish.publish(index, {"a:1": entry()}, store=STORE)
+    path = index / "images.0000000001.cdb"
+    path.write_bytes(path.read_bytes()[:2100])
+    with pytest.raises(Damaged):
+        resolve.lookup(index, "a:1")
+
+
+def test_names_that_are_no_generation_are_ignored(index: Path) -> None:
+    publish.publish(index, {"a:1": entry()}, store=STORE)
+    for name in (
+        ".images.0000000009.cdb",
+        "images.9.cdb",
+        "images.0000000009.cdb.tmp",
+        "images.99999999999999999999.cdb",
+        "images.000000000x.cdb",
+        "images.٠٠٠٠٠٠٠٠٠٩.cdb",
+    ):
+        (index / name).write_bytes(b"junk")
+    assert resolve.lookup(index, "a:1") == entry()
+
+
+def test_a_symbolic_link_is_not_followed_to_an_index(index: Path) -> None:
+    publish.publish(index, {"a:1": entry()}, store=STORE)
+    (index / "images.0000000002.cdb").symlink_to(index / "images.0000000001.cdb")
+    with pytest.raises(OSError, match="symbolic links"):
+        resolve.lookup(index, "a:1")
+
+
+def test_generations_are_kept_for_those_who_are_still_opening_them(index: Path) -> None:
+    for number in range(1, 9):
+        publish.publish(index, {"a:1": entry(number)}, store=STORE)
+    assert len(resolve.generations(index)) == 8
+    old = time.time() - 601
+    for number in range(1, 9):
+        os.utime(index / resolve.generation_name(number), (old, old))
+    publish.publish(index, {"a:1": entry(9)}, store=STORE)
+    assert resolve.generations(index) == [9, 8, 7, 6, 5]
+
+
+def _publish_many(index: Path, worker: int) -> None:
+    for number in range(20):
+        publish.publish(index, {f"w{worker}:{number}": entry(worker)}, store=STORE)
+
+
+def test_publishers_without_a_lock_lose_none_of_each_others_names(index: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_publish_many, args=(index, n)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    with resolve.newest(index) as newest:
+        assert newest is not None
+        names = dict(newest.entries())
+        assert newest.generation == 80
+    assert names == {f"w{w}:{n}": entry(w) for w in range(4) for n in range(20)}
+    assert not [name for name in os.listdir(index) if name.startswith(".")]

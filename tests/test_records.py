@@ -1,0 +1,195 @@
+"""What lies on disk reads itself, and trusts nothing."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shifter_lite.errors import BadRequest, Damaged
+from shifter_lite.records import (
+    Config,
+    Content,
+    Entry,
+    Image,
+    Request,
+    Status,
+    is_request_name,
+    seal,
+    unseal,
+)
+from shifter_lite.reference import Reference
+
+STORE = "0123456789abcdef" * 2
+DIGEST = "sha256:" + "ab" * 32
+text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
+words = st.lists(text, max_size=5).map(tuple)
+configs = st.builds(
+    Config,
+    env=words,
+    entrypoint=words,
+    cmd=words,
+    workdir=text,
+    user=text,
+    labels=st.dictionaries(text, text, max_size=3),
+)
+
+
+def request() -> Request:
+    return Request.new(store=STORE, image=Reference.parse("debian:12"), platform="linux/amd64")
+
+
+def write(path: Path, data: bytes, mode: int = 0o640) -> Path:
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+def read(path: Path, name: str, now: float | None = None) -> Request:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return Request.read(fd, name=name, store=STORE, now=now or time.time())
+    finally:
+        os.close(fd)
+
+
+def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
+    asked = request()
+    assert is_request_name(asked.name)
+    assert read(write(tmp_path / "r", asked.to_bytes()), asked.name) == asked
+
+
+def test_a_request_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    asked = request()
+    for mode in (0o660, 0o642):
+        with pytest.raises(BadRequest, match="plain file of one owner"):
+            read(write(tmp_path / "r", asked.to_bytes(), mode), asked.name)
+
+
+def test_a_request_with_a_second_link_is_refused(tmp_path: Path) -> None:
+    asked = request()
+    path = write(tmp_path / "r", asked.to_bytes())
+    os.link(path, tmp_path / "s")
+    with pytest.raises(BadRequest, match="plain file of one owner"):
+        read(path, asked.name)
+
+
+def test_a_fifo_or_a_directory_is_refused_without_blocking(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "directory").mkdir(mode=0o700)
+    for name in ("fifo", "directory"):
+        with pytest.raises(BadRequest, match="plain file of one owner"):
+            read(tmp_path / name, "x")
+
+
+def test_a_request_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    path = write(tmp_path / "r", b"")
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BadRequest, match="larger than 65536 bytes"):
+        read(path, "x")
+
+
+@pytest.mark.parametrize("field", ["store", "name", "uid"])
+def test_a_request_that_was_written_for_another_place_is_refused(
+    tmp_path: Path, field: str
+) -> None:
+    asked = request()
+    fields = json.loads(asked.to_bytes())
+    fields[field] = 4711 if field == "uid" else fields[field][::-1]
+    path = write(tmp_path / "r", json.dumps(fields).encode())
+    with pytest.raises(BadRequest, match="another spool, name or owner"):
+        read(path, asked.name)
+
+
+@pytest.mark.parametrize("seconds", [-8 * 86400, 2 * 3600])
+def test_a_request_of_another_time_is_refused(tmp_path: Path, seconds: int) -> None:
+    asked = request()
+    path = write(tmp_path / "r", asked.to_bytes())
+    with pytest.raises(BadRequest, match="of another time"):
+        read(path, asked.name, now=asked.time - seconds)
+
+
+@pytest.mark.parametrize("field", ["v", "store", "name", "uid", "time", "image", "platform"])
+@pytest.mark.parametrize("value", [None, [], {}, "x\0", 1e999, True, -1])
+def test_a_request_with_a_field_of_another_kind_is_refused(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    asked = request()
+    fields = {**json.loads(asked.to_bytes()), field: value}
+    with pytest.raises(BadRequest):
+        read(write(tmp_path / "r", json.dumps(fields).encode()), asked.name)
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | text, st.lists).map(lambda value: json.dumps(value).encode())
+)
+def test_bytes_that_are_no_request_are_refused_and_nothing_else_is_raised(data: bytes) -> None:
+    with pytest.raises(BadRequest):
+        Request._parse(data)
+
+
+def test_deeply_nested_json_is_refused() -> None:
+    with pytest.raises(BadRequest, match="not JSON"):
+        Request._parse(b"[" * 60000)
+
+
+@given(configs)
+def test_an_entry_of_the_index_round_trips_with_any_text(config: Config) -> None:
+    entry = Entry(id="cd" * 32, size=4096, digest=DIGEST, time=1, config=config)
+    back = Entry.from_bytes(b"key", entry.to_bytes(b"key"))
+    # Labels are for people, who read the record; compute nodes have no use for them.
+    assert back.config.labels == {}
+    assert (back.config.env, back.config.cmd, back.config.entrypoint) == (
+        config.env,
+        config.cmd,
+        config.entrypoint,
+    )
+    assert (back.config.workdir, back.config.user) == (config.workdir, config.user)
+    assert (back.id, back.size, back.digest, back.time) == (entry.id, 4096, DIGEST, 1)
+
+
+def test_an_entry_under_another_key_is_damaged() -> None:
+    value = seal(b"one", [("id", "x")])
+    assert unseal(b"one", value) == [("v", "1"), ("id", "x")]
+    with pytest.raises(Damaged, match="checksum"):
+        unseal(b"two", value)
+
+
+@given(st.data())
+def test_an_entry_with_any_byte_changed_is_damaged(data: st.DataObject) -> None:
+    value = bytearray(seal(b"key", [("id", "ab" * 32), ("env", "A=b")]))
+    position = data.draw(st.integers(0, len(value) - 1))
+    value[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Damaged):
+        unseal(b"key", bytes(value))
+
+
+@given(configs, st.integers(0, 1 << 60))
+def test_a_record_round_trips_and_equal_images_have_equal_bytes(config: Config, size: int) -> None:
+    content = Content(
+        digest=DIGEST, platform="linux/amd64", recipe="r", layers=(DIGEST,), config=config
+    )
+    image = Image(id="ef" * 32, size=size, content=content)
+    assert Image.from_bytes(image.to_bytes()) == image
+    assert Content.from_bytes(content.to_bytes()) == content
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"v":2}', b'{"v":1,"id":"x","size":1}'])
+def test_a_damaged_record_says_so(data: bytes) -> None:
+    with pytest.raises(Damaged):
+        Image.from_bytes(data)
+    with pytest.raises(Damaged):
+        Content.from_bytes(data)
+    with pytest.raises(Damaged):
+        Status.from_bytes(data)
+
+
+def test_a_status_round_trips() -> None:
+    status = Status(state="FAILURE", fact="no", hint="yes", exit_code=66)
+    assert Status.from_bytes(status.to_bytes()) == status
+    assert status.ended
+    assert not Status(state="PULLING").ended

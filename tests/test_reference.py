@@ -1,0 +1,45 @@
+"""Image names are read as docker reads them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shifter_lite.errors import BadReference
+from shifter_lite.reference import Reference, index_key
+
+VECTORS = Path(__file__).parent.parent / "spool/vectors/references/names.tsv"
+
+
+def vectors() -> list[tuple[str, str]]:
+    lines = VECTORS.read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("\t") for line in lines if not line.startswith("#"))
+    return [(written, key) for written, key in pairs]
+
+
+@pytest.mark.parametrize(("written", "key"), vectors())
+def test_every_vector_has_its_key_or_is_refused(written: str, key: str) -> None:
+    if key == "!":
+        with pytest.raises(BadReference) as caught:
+            index_key(written)
+        assert repr(written) in str(caught.value)
+        assert caught.value.hint
+    else:
+        assert index_key(written) == key
+
+
+@pytest.mark.parametrize("key", sorted({key for _, key in vectors() if key != "!"}))
+def test_a_normal_form_is_its_own_normal_form(key: str) -> None:
+    assert index_key(key) == key
+
+
+@given(st.text(max_size=80) | st.text(alphabet="aA1.:/@-_[]sha256:docker", max_size=60))
+def test_parse_accepts_or_explains_and_what_it_accepts_round_trips(text: str) -> None:
+    try:
+        reference = Reference.parse(text)
+    except BadReference as error:
+        assert repr(text) in str(error)
+    else:
+        assert Reference.parse(str(reference)) == reference
+        assert bool(reference.tag) != bool(reference.digest)
