@@ -23,8 +23,8 @@ TREE = (
     Place("spool/tmp", 0o3733, "anyone", "a client writes its request here, under its name"),
     Place("spool/new", 0o3733, "anyone", "submitted: the rename into it is the submission"),
     Place("spool/work", 0o750, "worker", "claimed: NAME.WORKER"),
-    Place("spool/done", 0o750, "worker", "answered with an image"),
-    Place("spool/failed", 0o750, "worker", "answered with a reason"),
+    Place("spool/done", 0o750, "worker", "DAY/NAME: answered with an image"),
+    Place("spool/failed", 0o750, "worker", "DAY/NAME: answered with a reason"),
     Place("status", 0o3733, "anyone", "one directory a request, made by its owner, filled by us"),
     Place(
         "images", 0o755, "worker", "AA/ID.squashfs and its record AA/ID.json; .NAMES are unfinished"
@@ -65,12 +65,12 @@ class Layout:
 
     @property
     def done(self) -> Path:
-        """Requests answered with an image."""
+        """Requests answered with an image, by the day they were made."""
         return self.root / "spool/done"
 
     @property
     def failed(self) -> Path:
-        """Requests answered with a reason."""
+        """Requests answered with a reason, by the day they were made."""
         return self.root / "spool/failed"
 
     @property

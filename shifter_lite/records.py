@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 from shifter_lite.errors import BadReference, BadRequest, Damaged
 from shifter_lite.reference import Reference, is_digest, is_id
 
-_REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,12})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
+_REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,11})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 
 
@@ -132,6 +132,16 @@ def is_platform(text: str) -> bool:
 def is_request_name(name: str) -> bool:
     """Return whether NAME is one that a request may have."""
     return _REQUEST_NAME.fullmatch(name) is not None
+
+
+def request_day(name: str) -> str:
+    """Return the day in UTC on which the request NAME says it was made, like ``20180524``."""
+    return day(int(name.partition("-")[0]))
+
+
+def day(seconds: float) -> str:
+    """Return the day in UTC of a time in SECONDS since 1970, like ``20180524``."""
+    return time.strftime("%Y%m%d", time.gmtime(seconds))
 
 
 # ------------------------------------------------------------------ statuses

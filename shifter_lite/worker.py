@@ -25,17 +25,19 @@ from shifter_lite.errors import (
     BadRequest,
     BuildFailed,
     ShifterError,
-    StoreFull,
     from_oserror,
 )
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue.claim import Claim, Worker, lock
 from shifter_lite.queue.status import Reporter
+from shifter_lite.queue.sweep import sweep
 from shifter_lite.queue.watch import Watch
 from shifter_lite.records import Content, Entry, Image, Request, Status
 
 _log = logging.getLogger("shifter-worker")
+# A user who pulls on a single box sees the error itself, once.
+_log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
 # A requester wants to see movement, a filesystem few files.
@@ -83,7 +85,8 @@ def drain(bench: Bench, report: Callable[[Request], Report] | None = None) -> No
     """Answer requests until none is left; REPORT gives who else wants a request's statuses."""
     if recovered := bench.worker.recover():
         _log.info("recovered %d requests of dead workers", recovered)
-    _sweep(bench)
+    sweep(bench.layout)
+    _remove_unfinished(bench)
     for claim in bench.worker.claims():
         if isinstance(claim, BadRequest):
             _log.warning("rejected: %s", claim)
@@ -211,7 +214,7 @@ def _squash(
             bench.layout.images,
             bench.worker.name,
         )
-    except (StoreFull, OSError):
+    except OSError:
         # Layers that lead to nothing only stand in the way of those who clear up.
         for layer in layers:
             layer.remove()
@@ -241,7 +244,7 @@ def _names(request: Request, manifest: Manifest, image: Image) -> list[str]:
     return names
 
 
-def _sweep(bench: Bench) -> None:
+def _remove_unfinished(bench: Bench) -> None:
     """Remove images that dead workers left unfinished."""
     living = bench.worker.living()
     for path in bench.layout.images.glob(".building.*"):

@@ -49,7 +49,9 @@ def tree(*layers: Iterable[Member]) -> Tree:
     plan = merge.plan([lambda layer=layer: layer for layer in held])  # type: ignore[misc]
     found: Tree = {}
     for node in plan.bare:
-        found[node.path.decode()] = "dir" if node.type == tar.DIRECTORY else f"-> {node.link.decode()}"
+        found[node.path.decode()] = (
+            "dir" if node.type == tar.DIRECTORY else f"-> {node.link.decode()}"
+        )
     for nodes in plan.files:
         for node in nodes:
             found[node.path.decode()] = (node.layer, node.offset)
@@ -290,41 +292,48 @@ def model(layers: list[list[Member]]) -> Tree | None:
     for number, layer in enumerate(layers):
         below = dict(found)
         for each in layer:
-            path = each.name.decode()
-            parent, _, base = path.rpartition("/")
-            if base == ".wh..wh..opq":
-                gone = f"{parent}/" if parent else ""
-                found = {p: v for p, v in found.items() if not p.startswith(gone)}
-            elif base.startswith(".wh."):
-                gone = f"{parent}/{base[4:]}".lstrip("/")
-                found = {
-                    p: v for p, v in found.items() if p != gone and not p.startswith(f"{gone}/")
-                }
+            found = _without(found, each.name.decode())
         for each in layer:
-            path = each.name.decode()
-            if ".wh." in path:
-                continue
-            what: object = "dir" if each.type == tar.DIRECTORY else (number, each.offset)
-            if not _make_parents(found, path):
+            if b".wh." not in each.name and not _put(found, below, number, each):
                 return None
-            if each.type == tar.LINK:
-                target = each.link.decode()
-                what = found.get(target, below.get(target))
-                if what is None or what == "dir":
-                    return None
-            if not (what == "dir" and found.get(path) == "dir"):
-                found = {p: v for p, v in found.items() if not p.startswith(f"{path}/")}
-            found[path] = what
     return found
 
 
-def _make_parents(found: Tree, path: str) -> bool:
+def _without(found: Tree, path: str) -> Tree:
+    """Return FOUND without what PATH, if it is a whiteout, deletes."""
+    parent, _, base = path.rpartition("/")
+    if base == ".wh..wh..opq":
+        inside = f"{parent}/" if parent else ""
+        return {p: v for p, v in found.items() if not p.startswith(inside)}
+    if base.startswith(".wh."):
+        gone = f"{parent}/{base[4:]}".lstrip("/")
+        return {p: v for p, v in found.items() if p != gone and not p.startswith(f"{gone}/")}
+    return found
+
+
+def _put(found: Tree, below: Tree, number: int, each: Member) -> bool:
+    """Put the entry EACH of layer NUMBER into FOUND; return False if it is to be refused."""
+    path = each.name.decode()
+    what: object = "dir" if each.type == tar.DIRECTORY else (number, each.offset)
+    _make_parents(found, path)
+    if each.type == tar.LINK:
+        target = each.link.decode()
+        what = found.get(target, below.get(target))
+        if what in (None, "dir"):
+            return False
+    if not (what == "dir" and found.get(path) == "dir"):
+        for inside in [p for p in found if p.startswith(f"{path}/")]:
+            del found[inside]
+    found[path] = what
+    return True
+
+
+def _make_parents(found: Tree, path: str) -> None:
     parts = path.split("/")[:-1]
     for n in range(1, len(parts) + 1):
         parent = "/".join(parts[:n])
         if found.get(parent) != "dir":
             found[parent] = "dir"
-    return True
 
 
 @given(st.lists(st.lists(member, max_size=6), max_size=4))

@@ -126,10 +126,11 @@ class Registry:
                 # listening, or no such host, stays so.
                 if attempt == _ATTEMPTS or not _is_reset(error):
                     raise self._busy(error) from error
+            except (AuthenticationException, ValueError) as error:
+                # oras: it cannot answer the challenge; requests: its realm is no address.
+                raise self._denied() from error
             except requests.RequestException as error:
                 raise self._busy(error) from error
-            except (AuthenticationException, ValueError) as error:
-                raise self._denied() from error
             else:
                 if response.status_code == 200:
                     return response

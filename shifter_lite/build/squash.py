@@ -7,21 +7,22 @@ the superblock counts and nothing after it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 from typing import BinaryIO
 
 from shifter_lite import durable
-from shifter_lite.errors import BuildFailed, Damaged, NoTool, StoreFull
+from shifter_lite.errors import BuildFailed, Damaged, NoTool
 from shifter_lite.records import Content, Image
 
 # What a recipe covers: the tool, its options, the merge's policy.  A change in
@@ -29,106 +30,63 @@ from shifter_lite.records import Content, Image
 _POLICY = "root-a+rX-nosuid-nodev-noxattr-1"
 _MAGIC = b"shifter-lite image 1\n"
 _ALIGNMENT = 4096
+# More than any tool writes at once.
+_ROOM = 4 << 20
 # The superblock: magic, and at byte 40 the number of bytes used; see squashfs(5).
 _SUPERBLOCK = struct.Struct("<4s36xQ")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program that makes squashfs from tar."""
+    """The program that makes squashfs from tar: tar2sqfs of squashfs-tools-ng (decision 0007)."""
 
     path: str
     version: str
-    arguments: tuple[str, ...]
 
     @property
     def recipe(self) -> str:
         """Everything but the layers that an image's bytes follow from."""
-        return f"{Path(self.path).name}-{self.version}/zstd-3/128K/{_POLICY}"
+        return f"tar2sqfs-{self.version}/zstd-3/128K/{_POLICY}"
 
-
-_TOOLS = (
-    (
-        "tar2sqfs",
-        (
-            "-q",
-            "-x",
-            "-s",
-            "-c",
-            "zstd",
-            "-X",
-            "level=3",
-            "-b",
-            "131072",
-            "-j",
-            "{jobs}",
-            "{output}",
-        ),
-    ),
-    # Out of the box it would note the present time, and give the root directory mode 0777.
-    (
-        "mksquashfs",
-        (
-            "-",
-            "{output}",
-            "-tar",
-            "-comp",
-            "zstd",
-            "-Xcompression-level",
-            "3",
-            "-b",
-            "131072",
-            "-no-xattrs",
-            "-no-progress",
-            "-quiet",
-            "-mkfs-time",
-            "0",
-            "-processors",
-            "{jobs}",
-        ),
-    ),
-)
+    def command(self, output: Path) -> list[str]:
+        """Return how it is called to make OUTPUT, which is there, from its standard input."""
+        jobs = len(os.sched_getaffinity(0))
+        options = f"-q -f -x -s -c zstd -X level=3 -b 131072 -j {jobs}"
+        return [self.path, *options.split(), str(output)]
 
 
 def find_tool() -> Tool:
-    """Return the program to build with; raises NoTool if there is none."""
-    for name, arguments in _TOOLS:
-        if (path := shutil.which(name)) is not None and (version := _version(path)):
-            return Tool(path, version, arguments)
+    """Return the program to build with; raises NoTool if it is not installed."""
+    path = shutil.which("tar2sqfs")
+    if path is not None:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        if match := re.search(r"[0-9]+\.[0-9]+(\.[0-9]+)*", done.stdout):
+            return Tool(path, match[0])
     raise NoTool(
-        "there is no program that makes squashfs images: neither tar2sqfs nor mksquashfs 4.5",
+        "tar2sqfs, which makes squashfs images, is not installed",
         hint="install squashfs-tools-ng (apt install squashfs-tools-ng)",
     )
-
-
-def _version(path: str) -> str:
-    option = "-version" if path.endswith("mksquashfs") else "--version"
-    done = subprocess.run([path, option], capture_output=True, text=True, check=False)
-    match = re.search(r"([0-9]+)\.([0-9]+)(?:\.[0-9]+)*", done.stdout)
-    if match is None or (option == "-version" and (int(match[1]), int(match[2])) < (4, 5)):
-        return ""
-    return match[0]
 
 
 def write(
     tool: Tool, feed: Callable[[int], None], content: Content, images: Path, mark: str
 ) -> Image:
-    """Build an image with TOOL from the archive that FEED writes to a descriptor.
+    """Build an image, described by CONTENT, with TOOL, under the directory IMAGES.
 
-    It is described by CONTENT, and put under the directory IMAGES; while it is
-    unfinished its name holds MARK, which only this worker uses.  Raises
-    BuildFailed, StoreFull, or what FEED raises; then nothing is left.
+    FEED writes its tar archive to the descriptor it is given.  While the image is
+    unfinished its name holds MARK, which only this worker uses.  Raises BuildFailed,
+    OSError, or what FEED raises; then nothing is left.
     """
     unfinished = images / f".building.{mark}"
     try:
-        with _running(tool, unfinished) as pipe:
-            feed(pipe)
-        with unfinished.open("r+b", buffering=0) as file:
+        with unfinished.open("x+b", buffering=0) as file:
+            _run(tool.command(unfinished), feed, file)
             _describe(file, content)
             os.fsync(file.fileno())
-            image_id = hashlib.file_digest(file, "sha256").hexdigest() if file.seek(0) == 0 else ""
-            size = os.fstat(file.fileno()).st_size
             os.fchmod(file.fileno(), 0o644)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            image_id = hashlib.file_digest(file, "sha256").hexdigest()
         target = images / image_id[:2] / f"{image_id}.squashfs"
         durable.make_directory(target.parent, 0o755)
         # The same content has the same name: an image that is there is never written over.
@@ -139,53 +97,58 @@ def write(
         unfinished.unlink(missing_ok=True)
 
 
-@contextmanager
-def _running(tool: Tool, output: Path) -> Iterator[int]:
-    """Run TOOL; yield the descriptor it reads its archive from; check how it ended."""
-    words = {"jobs": str(len(os.sched_getaffinity(0))), "output": str(output)}
-    command = [tool.path, *(word.format(**words) for word in tool.arguments)]
-    process = subprocess.Popen(
+def _run(command: list[str], feed: Callable[[int], None], file: BinaryIO) -> None:
+    """Run COMMAND with what FEED writes for its input, and its output open as FILE."""
+    with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-    )
+    ) as process:
+        complaint = _converse(process, feed)
+    if process.returncode != 0:
+        _check_room(file)
+        raise _failure(process.returncode, complaint)
+
+
+def _converse(process: subprocess.Popen[bytes], feed: Callable[[int], None]) -> str:
+    """Let FEED write to PROCESS; return what that said."""
     assert process.stdin is not None
     assert process.stderr is not None
     try:
+        # It closes its end early when it fails, and says why; it says little enough for a pipe.
         with suppress(BrokenPipeError):
             with suppress(PermissionError):
-                # More than the user's share of pipe memory, pipe(7); it goes without, too.
+                # More than the user's share of pipe memory, pipe(7): then it is slower.
                 fcntl(process.stdin, F_SETPIPE_SZ, 1 << 20)
-            yield process.stdin.fileno()
+            feed(process.stdin.fileno())
         process.stdin.close()
-        complaint = process.stderr.read().decode(errors="replace")
-        status = process.wait()
+        return process.stderr.read().decode(errors="replace")
     except BaseException:
+        # Or it would take the end of its input for the end of the archive.
         process.kill()
-        process.stdin.close()
-        process.wait()
         raise
-    finally:
-        process.stderr.close()
-    if status != 0 or not output.exists():
-        raise _failure(tool, status, complaint)
 
 
-def _failure(tool: Tool, status: int, complaint: str) -> BuildFailed | StoreFull:
-    if "No space left" in complaint or "Disk quota exceeded" in complaint:
-        return StoreFull(
-            "no space left in the store for the image",
-            hint="free space or quota on the store's filesystem, then pull again",
-        )
-    name = Path(tool.path).name
+def _check_room(file: BinaryIO) -> None:
+    """Raise OSError if there is no room, or no quota, left: the tool only says "I/O error".
+
+    It removes what it wrote, but FILE keeps its room taken until it is closed.
+    """
+    file.seek(0, os.SEEK_END)
+    if file.write(bytes(_ROOM)) < _ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(file.fileno())
+
+
+def _failure(status: int, complaint: str) -> BuildFailed:
     if status < 0:
         return BuildFailed(
-            f"{name} was killed by signal {-status}", hint="was the memory of this node short?"
+            f"tar2sqfs was killed by signal {-status}", hint="was the memory of this node short?"
         )
     last = complaint.strip().rpartition("\n")[2]
-    return BuildFailed(f"{name} failed with status {status}: {last!r}")
+    return BuildFailed(f"tar2sqfs failed with status {status}: {last!r}")
 
 
 def _describe(file: BinaryIO, content: Content) -> None:

@@ -5,8 +5,8 @@ A request is a file.  Its directory is its state::
     tmp/NAME             the client is still writing it       not ours
     new/NAME             submitted                            claim it
     work/NAME.WORKER     claimed by WORKER                    leave it alone while WORKER lives
-    done/NAME            answered with an image
-    failed/NAME          answered with a reason
+    done/DAY/NAME        answered with an image
+    failed/DAY/NAME      answered with a reason
 
 WORKER is host, pid and a nonce; it lives while ``locks/worker.WORKER.lock`` is
 locked, and the kernel unlocks what the dead held.  Claiming is rename(2) from
@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from shifter_lite import durable
 from shifter_lite.errors import BadConfig, BadRequest
 from shifter_lite.layout import Layout
-from shifter_lite.records import Request, is_request_name
+from shifter_lite.records import Request, is_request_name, request_day
 
 _LOST = (errno.ENOENT, errno.ESTALE)
 _LOCK = re.compile(r"worker\.(?P<worker>.+)\.lock")
@@ -52,11 +52,11 @@ class Claim:
 
     def done(self) -> None:
         """Note that it was answered with an image."""
-        durable.move(self.path, self.layout.done / self.request.name)
+        _answered(self.path, self.layout.done, self.request.name)
 
     def failed(self) -> None:
         """Note that it was answered with a reason."""
-        durable.move(self.path, self.layout.failed / self.request.name)
+        _answered(self.path, self.layout.failed, self.request.name)
 
     def hand_back(self) -> None:
         """Let another worker have it."""
@@ -118,7 +118,7 @@ class Worker:
             return error
 
     def _read(self, path: Path, name: str) -> Request:
-        if any((place / name).exists() for place in (self._layout.done, self._layout.failed)):
+        if self._was_answered(name):
             raise BadRequest(f"the request {name!r} was answered before")
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -130,11 +130,15 @@ class Worker:
             os.close(fd)
 
     def _reject(self, path: Path, name: str) -> None:
-        target = self._layout.failed / name
-        if target.exists() or (self._layout.done / name).exists():
+        if self._was_answered(name):
             path.unlink()
         else:
-            durable.move(path, target)
+            _answered(path, self._layout.failed, name)
+
+    def _was_answered(self, name: str) -> bool:
+        day = request_day(name)
+        places = (self._layout.done, self._layout.failed)
+        return any((place / day / name).exists() for place in places)
 
     def living(self) -> list[str]:
         """Return the names of the workers that live, this one included."""
@@ -155,6 +159,13 @@ class Worker:
                     durable.move(path, self._layout.submitted / name)
                     recovered += 1
         return recovered
+
+
+def _answered(path: Path, place: Path, name: str) -> None:
+    """Move the request at PATH to its day in PLACE, so that no directory grows for ever."""
+    directory = place / request_day(name)
+    durable.make_directory(directory, 0o750)
+    durable.move(path, directory / name)
 
 
 def anybody_alive(layout: Layout) -> bool:

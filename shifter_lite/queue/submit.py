@@ -26,10 +26,10 @@ def submit(layout: Layout, request: Request) -> str:
         durable.write(written, request.to_bytes(), 0o640)
         durable.move(written, layout.submitted / request.name)
     except BaseException:
-        for remove, path in ((written.unlink, written), (status.rmdir, status)):
-            with suppress(FileNotFoundError):
-                remove()
-            del path
+        written.unlink(missing_ok=True)
+        withdraw(layout, request.name)
+        with suppress(FileNotFoundError):
+            status.rmdir()
         raise
     return request.name
 

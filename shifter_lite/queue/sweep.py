@@ -1,0 +1,46 @@
+"""Remove what clients and time have left in the spool.
+
+Nothing is removed that anybody could still want: a client that has been writing
+for a day and a half is dead, and a request older than requests may be is refused
+for its age, so that it need not be remembered that it was answered.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from shifter_lite.layout import Layout
+from shifter_lite.queue import status
+from shifter_lite.records import Request, day, is_request_name, request_day
+
+_WRITING_SECONDS = 36 * 3600
+_REMEMBERED_SECONDS = Request.AGE_LIMIT + 2 * 86400
+
+
+def sweep(layout: Layout) -> None:
+    """Remove what is too old from the spool and the statuses of LAYOUT."""
+    now = time.time()
+    oldest = day(now - _REMEMBERED_SECONDS)
+    for path in layout.writing.iterdir():
+        with suppress(FileNotFoundError):
+            if now - path.lstat().st_mtime > _WRITING_SECONDS:
+                _remove(path)
+    for place in (layout.done, layout.failed):
+        for path in place.iterdir():
+            if path.name < oldest:
+                _remove(path)
+    for path in layout.status.iterdir():
+        if is_request_name(path.name) and request_day(path.name) < oldest:
+            # What its owner made of it may not be ours to remove.
+            with suppress(OSError):
+                status.forget(layout, path.name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,396 @@
+"""Requests are submitted, claimed and answered by renames, and none is lost."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shifter_lite import store as stores
+from shifter_lite.errors import BadRequest, Damaged, NoStore
+from shifter_lite.layout import TREE, Layout
+from shifter_lite.queue import claim, status, submit, sweep
+from shifter_lite.queue.claim import Claim, Worker
+from shifter_lite.queue.watch import Watch
+from shifter_lite.records import Request, Status, day, request_day
+from shifter_lite.reference import Reference
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    made = Layout(tmp_path / "store")
+    stores.create(made, shared=False)
+    return made
+
+
+def request(layout: Layout, image: str = "debian:12") -> Request:
+    return Request.new(
+        store=stores.identity(layout), image=Reference.parse(image), platform="linux/amd64"
+    )
+
+
+def put(layout: Layout, image: str = "debian:12") -> Request:
+    made = request(layout, image)
+    submit.submit(layout, made)
+    return made
+
+
+def claims(layout: Layout, worker: Worker | None = None) -> list[Claim | BadRequest]:
+    if worker:
+        return list(worker.claims())
+    with Worker(layout, stores.identity(layout)) as mine:
+        return list(mine.claims())
+
+
+# ---------------------------------------------------------------------------------- the store
+
+
+def test_a_shared_store_takes_requests_from_all_and_a_private_one_from_its_owner(
+    tmp_path: Path,
+) -> None:
+    for shared in (True, False):
+        made = Layout(tmp_path / str(shared))
+        stores.create(made, shared=shared)
+        for place in TREE:
+            mode = (made.root / place.path).stat().st_mode & 0o7777
+            closed = not shared and place.writer == "anyone"
+            assert mode == (0o700 if closed else place.mode), place.path
+
+
+def test_a_store_is_made_once_and_keeps_its_identity(layout: Layout) -> None:
+    assert stores.create(layout, shared=True) == stores.identity(layout)
+
+
+def test_a_store_half_made_is_made_whole(tmp_path: Path) -> None:
+    made = Layout(tmp_path / "store")
+    (made.root / "spool").mkdir(parents=True)
+    (made.root / ".store.1.abc").write_text("{")
+    assert stores.create(made, shared=False) == stores.identity(made)
+
+
+def test_no_store_and_a_damaged_one_are_told_apart(layout: Layout, tmp_path: Path) -> None:
+    with pytest.raises(NoStore):
+        stores.identity(Layout(tmp_path / "nowhere"))
+    layout.identity.write_text('{"v":1,"id":"x"}')
+    with pytest.raises(Damaged):
+        stores.identity(layout)
+
+
+# -------------------------------------------------------------------------------- submitting
+
+
+def test_a_submitted_request_is_claimed_as_it_was_written(layout: Layout) -> None:
+    asked = put(layout)
+    (claimed,) = claims(layout)
+    assert isinstance(claimed, Claim)
+    assert claimed.request == asked
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+@contextmanager
+def killed_before_call(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Die before the system call NUMBER of those that change the filesystem."""
+    left = [number]
+
+    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*arguments: Any, **named: Any) -> Any:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return call(*arguments, **named)
+
+        return instead
+
+    with monkeypatch.context() as patch:
+        for name in ("open", "fsync", "fchmod", "chmod", "rename", "mkdir", "close"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        # Who is dead does not tidy up.
+        for name in ("unlink", "rmdir"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        yield
+
+
+def test_dying_at_any_call_leaves_no_partial_request(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        asked = request(layout)
+        try:
+            with killed_before_call(number, monkeypatch):
+                submit.submit(layout, asked)
+            break
+        except Killed:
+            pass
+        for found in claims(layout):
+            assert isinstance(found, Claim), f"died at call {number}"
+            assert found.request == asked
+            found.done()
+    assert 5 < number < 100, "the loop never reached a clean run"
+
+
+def test_a_request_that_cannot_be_written_leaves_nothing(layout: Layout) -> None:
+    layout.submitted.rename(layout.submitted.with_name("gone"))
+    with pytest.raises(FileNotFoundError):
+        put(layout)
+    assert os.listdir(layout.writing) == []
+    assert os.listdir(layout.status) == []
+
+
+def test_a_request_can_be_withdrawn_until_it_is_claimed(layout: Layout) -> None:
+    asked = put(layout)
+    assert submit.withdraw(layout, asked.name)
+    assert not submit.withdraw(layout, asked.name)
+    assert claims(layout) == []
+
+
+# ---------------------------------------------------------------------------------- claiming
+
+
+def test_the_oldest_request_is_claimed_first(layout: Layout) -> None:
+    names = []
+    for seconds in (30, 10, 20):
+        made = request(layout)
+        older = made.time - seconds
+        name = f"{older}-{made.uid}-{seconds:016x}"
+        again = Request(
+            name=name,
+            store=made.store,
+            uid=made.uid,
+            time=older,
+            image=made.image,
+            platform=made.platform,
+        )
+        submit.submit(layout, again)
+        names.append(name)
+    found = [each.request.name for each in claims(layout) if isinstance(each, Claim)]
+    assert found == sorted(names)
+
+
+def _claim_all(layout: Layout, results: "SimpleQueue[list[str]]") -> None:
+    with Worker(layout, stores.identity(layout)) as worker:
+        results.put([each.request.name for each in worker.claims() if isinstance(each, Claim)])
+
+
+def test_of_many_workers_exactly_one_wins_each_request(layout: Layout) -> None:
+    asked = {put(layout).name for _ in range(200)}
+    context = multiprocessing.get_context("fork")
+    results: SimpleQueue[list[str]] = context.SimpleQueue()
+    workers = [context.Process(target=_claim_all, args=(layout, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    won = [name for _ in workers for name in results.get()]
+    for worker in workers:
+        worker.join()
+    assert len(won) == 200
+    assert set(won) == asked
+
+
+def test_what_is_answered_lies_in_its_day_and_is_never_answered_again(layout: Layout) -> None:
+    for state in ("done", "failed"):
+        asked = put(layout)
+        (claimed,) = claims(layout)
+        assert isinstance(claimed, Claim)
+        getattr(claimed, state)()
+        lies = layout.root / "spool" / state / request_day(asked.name) / asked.name
+        assert lies.exists()
+        replayed = layout.submitted / asked.name
+        replayed.write_bytes(asked.to_bytes())
+        replayed.chmod(0o640)
+        (refused,) = claims(layout)
+        assert isinstance(refused, BadRequest)
+        assert "answered before" in str(refused)
+        assert os.listdir(layout.claimed) == os.listdir(layout.submitted) == []
+
+
+def test_what_is_handed_back_is_claimed_again(layout: Layout) -> None:
+    asked = put(layout)
+    for _ in range(3):
+        (claimed,) = claims(layout)
+        assert isinstance(claimed, Claim)
+        assert claimed.request == asked
+        claimed.hand_back()
+
+
+def test_files_that_are_no_requests_are_answered_with_a_reason_or_left_alone(
+    layout: Layout, tmp_path: Path
+) -> None:
+    now = int(time.time())
+    (tmp_path / "victim").write_text("secret")
+    name = iter(f"{now}-0-{n:016x}" for n in range(9))
+    (layout.submitted / next(name)).symlink_to(tmp_path / "victim")
+    (layout.submitted / next(name)).mkdir()
+    os.mkfifo(layout.submitted / next(name))
+    (layout.submitted / next(name)).write_bytes(b"\0" * 100)
+    (layout.submitted / next(name)).write_bytes(b"[" * 50000)
+    os.link(tmp_path / "victim", layout.submitted / next(name))
+    (layout.submitted / "not a request\n").write_text("x")
+    (layout.submitted / ".hidden").write_text("x")
+    found = claims(layout)
+    assert len(found) == 6
+    assert all(isinstance(each, BadRequest) for each in found)
+    assert len(list(layout.failed.glob("*/*"))) == 6
+    assert sorted(os.listdir(layout.submitted)) == [".hidden", "not a request\n"]
+    assert (tmp_path / "victim").read_text() == "secret"
+
+
+# ---------------------------------------------------------------------------------- recovery
+
+
+def _claim_and_die(layout: Layout) -> None:
+    worker = Worker(layout, stores.identity(layout))
+    worker.__enter__()
+    next(worker.claims())
+    os._exit(9)
+
+
+def test_a_dead_workers_claim_is_handed_back_and_its_lock_removed(layout: Layout) -> None:
+    asked = put(layout)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_claim_and_die, args=(layout,))
+    process.start()
+    process.join()
+    assert not claim.anybody_alive(layout)
+    assert len(os.listdir(layout.claimed)) == 1
+    with Worker(layout, stores.identity(layout)) as worker:
+        assert worker.recover() == 1
+        (claimed,) = worker.claims()
+        assert isinstance(claimed, Claim)
+        assert claimed.request == asked
+        assert os.listdir(layout.locks) == [f"worker.{worker.name}.lock"]
+        claimed.done()
+    assert os.listdir(layout.locks) == []
+
+
+def test_a_living_workers_claim_is_left_alone(layout: Layout) -> None:
+    put(layout)
+    identity = stores.identity(layout)
+    with Worker(layout, identity) as first, Worker(layout, identity) as second:
+        (claimed,) = first.claims()
+        assert second.recover() == 0
+        assert claims(layout, second) == []
+        assert set(second.living()) == {first.name, second.name}
+        assert isinstance(claimed, Claim)
+        claimed.done()
+    assert not claim.anybody_alive(layout)
+
+
+# ---------------------------------------------------------------------------------- statuses
+
+
+def test_the_newest_status_is_read_and_two_are_kept(layout: Layout) -> None:
+    asked = put(layout)
+    assert status.read(layout, asked.name) == Status(state="PENDING")
+    reporter = status.Reporter(layout, asked.name, os.getuid())
+    for done in range(20):
+        reporter(Status(state="PULLING", done=done, total=20))
+        assert status.read(layout, asked.name).done == done
+    reporter.close()
+    assert sorted(os.listdir(layout.status / asked.name)) == ["000019.json", "000020.json"]
+    status.forget(layout, asked.name)
+    assert os.listdir(layout.status) == []
+
+
+def test_another_worker_goes_on_counting(layout: Layout) -> None:
+    asked = put(layout)
+    for state in ("PULLING", "PUBLISHING", "READY"):
+        reporter = status.Reporter(layout, asked.name, os.getuid())
+        reporter(Status(state=state))
+        reporter.close()
+    assert status.read(layout, asked.name).ended
+
+
+def test_a_status_goes_nowhere_that_is_not_its_owners(layout: Layout, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    asked = put(layout)
+    (layout.status / asked.name).rmdir()
+    (layout.status / asked.name).symlink_to(elsewhere)
+    for uid in (os.getuid(), 4711):
+        reporter = status.Reporter(layout, asked.name, uid)
+        reporter(Status(state="READY"))
+        reporter.close()
+    assert os.listdir(elsewhere) == []
+
+
+def test_what_its_owner_put_into_a_status_directory_is_not_written_through(
+    layout: Layout, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    asked = put(layout)
+    for name in (".000001", "000001.json", ".000002"):
+        (layout.status / asked.name / name).symlink_to(victim)
+    reporter = status.Reporter(layout, asked.name, os.getuid())
+    for _ in range(3):
+        reporter(Status(state="READY"))
+    reporter.close()
+    assert victim.read_text() == "secret"
+
+
+# ---------------------------------------------------------------------------------- sweeping
+
+
+def test_only_what_is_old_is_swept(layout: Layout) -> None:
+    asked = put(layout)
+    young, old = layout.writing / "young", layout.writing / "old"
+    for path in (young, old):
+        path.write_text("x")
+    long_ago = time.time() - 37 * 3600
+    os.utime(old, (long_ago, long_ago))
+    for number in (1, 20):
+        when = int(time.time()) - number * 86400
+        (layout.done / day(when)).mkdir()
+        (layout.done / day(when) / "x").write_text("x")
+        (layout.status / f"{when}-0-{number:016x}").mkdir()
+    sweep.sweep(layout)
+    assert os.listdir(layout.writing) == ["young"]
+    assert len(os.listdir(layout.done)) == 1
+    assert len(os.listdir(layout.status)) == 2
+    assert os.listdir(layout.submitted) == [asked.name]
+
+
+# ------------------------------------------------------------------------------ watching
+
+
+def test_a_worker_wakes_when_a_request_comes(layout: Layout) -> None:
+
+    with Watch(layout.submitted, pause=60) as watch:
+        submitter = subprocess.Popen(
+            [sys.executable, "-c", _SUBMIT, str(layout.root)], cwd=Path(__file__).parent.parent
+        )
+        started = time.monotonic()
+        while not os.listdir(layout.submitted):
+            watch.wait()
+        assert time.monotonic() - started < 50
+        assert submitter.wait() == 0
+
+
+_SUBMIT = """
+import sys
+from pathlib import Path
+from shifter_lite import store
+from shifter_lite.layout import Layout
+from shifter_lite.queue.submit import submit
+from shifter_lite.records import Request
+from shifter_lite.reference import Reference
+layout = Layout(Path(sys.argv[1]))
+identity = store.identity(layout)
+image = Reference.parse("debian:12")
+submit(layout, Request.new(store=identity, image=image, platform="linux/amd64"))
+"""
+
+
+def test_a_worker_wakes_anyway_after_its_pause(layout: Layout) -> None:
+
+    with Watch(layout.submitted, pause=0.01) as watch:
+        watch.wait()
