@@ -1,0 +1,58 @@
+"""The store is found where the user, the environment or the site says."""
+
+from pathlib import Path
+
+import pytest
+
+from shifter_lite import config
+from shifter_lite.errors import BadConfig
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(config, "_DIRECTORY", tmp_path)
+    return tmp_path
+
+
+def root(option: str | None = None, **environ: str) -> str:
+    return str(config.store_layout(option, environ).root)
+
+
+def test_the_option_rules_over_the_variable_and_that_over_the_site(directory: Path) -> None:
+    (directory / "udiRoot.conf").write_text("# x\nsystem=a\n imagePath = /site/a\\\n\n")
+    assert root("/o", SHIFTER_STORE="/v") == "/o"
+    assert root(None, SHIFTER_STORE="/v") == "/v"
+    assert root(None, SHIFTER_STORE="", HOME="/h") == "/site/a"
+
+
+def test_without_a_site_the_store_is_at_home(directory: Path) -> None:
+    assert root(HOME="/h") == "/h/.local/share/shifter-lite"
+    assert root(HOME="/h", XDG_DATA_HOME="/d") == "/d/shifter-lite"
+    assert root(HOME="/h", XDG_DATA_HOME="relative") == "/h/.local/share/shifter-lite"
+    with pytest.raises(BadConfig, match="HOME"):
+        root(HOME="")
+
+
+def test_a_relative_store_is_of_the_working_directory(directory: Path) -> None:
+    assert root("x") == str(Path.cwd() / "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sytem = 'x'", "unknown key 'sytem'"),
+        ("cache_bytes = 'many'", "cache_bytes = 'many'"),
+        ("poll_seconds = true", "poll_seconds = True"),
+        ("system = ", "shifter_lite.toml"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(directory: Path, text: str, words: str) -> None:
+    (directory / "shifter_lite.toml").write_text(text)
+    with pytest.raises(BadConfig, match=words):
+        config.read_site({"HOME": "/h"})
+
+
+def test_a_site_needs_no_file(directory: Path) -> None:
+    site = config.read_site({"HOME": "/h"})
+    assert site.state_dir == "/h/.local/state/shifter-lite"
+    assert site.platform.startswith("linux/")
