@@ -322,8 +322,8 @@ class Entry:
                 env=_all(fields, "env"),
                 entrypoint=_all(fields, "entrypoint"),
                 cmd=_all(fields, "cmd"),
-                workdir="".join(_all(fields, "workdir")[:1]),
-                user="".join(_all(fields, "user")[:1]),
+                workdir=_at_most_one(fields, "workdir"),
+                user=_at_most_one(fields, "user"),
             ),
         )
         if not is_id(entry.id) or not is_digest(entry.digest):
@@ -332,11 +332,14 @@ class Entry:
 
 
 Fields = list[tuple[str, str]]
+# A field may hold any byte but NUL.
+_ANY_BYTE = "surrogateescape"
 
 
 def seal(key: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
     """Return the value of the index that holds FIELDS under KEY; see spool/index.md."""
-    body = b"".join(f"{name}={text}".encode() + b"\0" for name, text in (("v", "1"), *fields))
+    words = (f"{name}={text}".encode(errors=_ANY_BYTE) for name, text in (("v", "1"), *fields))
+    body = b"".join(word + b"\0" for word in words)
     return body + b"sum=%08x\0" % zlib.crc32(body, zlib.crc32(key + b"\0"))
 
 
@@ -345,14 +348,14 @@ def unseal(key: bytes, value: bytes) -> Fields:
     body, tail = value[:-13], value[-13:]
     if tail != b"sum=%08x\0" % zlib.crc32(body, zlib.crc32(key + b"\0")):
         raise Damaged("an entry of the index has a wrong checksum")
-    try:
-        words = body.decode().split("\0")[:-1]
-    except UnicodeDecodeError as error:
-        raise Damaged("an entry of the index is not UTF-8") from error
-    fields = [(name, text) for name, _, text in (word.partition("=") for word in words)]
-    if fields[:1] != [("v", "1")]:
-        raise Damaged("the index was made by a newer version")
-    return fields
+    if not body.startswith(b"v=") or not body.endswith(b"\0"):
+        raise Damaged("an entry of the index has no version")
+    if not body.startswith(b"v=1\0"):
+        raise Damaged("the index was made by a newer version", hint="install a newer shifter_lite")
+    words = body.decode(errors=_ANY_BYTE).split("\0")[:-1]
+    if not all("=" in word for word in words):
+        raise Damaged("an entry of the index has a field without a value")
+    return [(name, text) for name, _, text in (word.partition("=") for word in words)]
 
 
 def _all(fields: Fields, name: str) -> tuple[str, ...]:
@@ -364,6 +367,15 @@ def _one(fields: Fields, name: str) -> str:
         case (text,):
             return text
     raise Damaged(f"an entry of the index has not one {name!r}")
+
+
+def _at_most_one(fields: Fields, name: str) -> str:
+    match _all(fields, name):
+        case ():
+            return ""
+        case (text,):
+            return text
+    raise Damaged(f"an entry of the index has {name!r} twice")
 
 
 def _number(text: str) -> int:

@@ -121,3 +121,31 @@ def test_publishers_without_a_lock_lose_none_of_each_others_names(index: Path) -
         assert newest.generation == 80
     assert names == {f"w{w}:{n}": entry(w) for w in range(4) for n in range(20)}
     assert not [name for name in os.listdir(index) if name.startswith(".")]
+
+
+VECTORS = Path(__file__).parent.parent / "spool/vectors/indexes"
+ANSWERS = [
+    line.split("\t")
+    for line in (VECTORS / "answers.tsv").read_text(encoding="utf-8").splitlines()[1:]
+]
+
+
+def test_every_vector_has_an_answer() -> None:
+    assert {name for name, _ in ANSWERS} == {path.name for path in VECTORS.glob("*.cdb")}
+
+
+@pytest.mark.parametrize(("name", "answer"), ANSWERS)
+def test_a_vector_is_answered_as_it_should_be(index: Path, name: str, answer: str) -> None:
+    (index / "images.0000000001.cdb").write_bytes((VECTORS / name).read_bytes())
+    raised = {
+        "absent": (NotFound, "no image"),
+        "damaged": (Damaged, "^(?!.*newer version)"),
+        "newer": (Damaged, "newer version"),
+    }
+    if answer == "found":
+        found = resolve.lookup(index, "docker.io/library/x:1")
+        assert (found.id, found.size) == ("0123456789abcdef" * 4, 4096)
+    else:
+        error, words = raised[answer]
+        with pytest.raises(error, match=words):
+            resolve.lookup(index, "docker.io/library/x:1")

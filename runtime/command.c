@@ -1,0 +1,57 @@
+#include "command.h"
+
+#include "fail.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *image_workdir(const struct record *record)
+{
+    return record->workdir != NULL && record->workdir[0] != '\0' ? record->workdir : NULL;
+}
+
+/* The caller's directory is not in the container: the image's own, else the root. */
+static void fall_back(const char *workdir, const char *cwd)
+{
+    const char *place = workdir != NULL && chdir(workdir) == 0 ? workdir : "/";
+
+    if (cwd == NULL || strcmp(cwd, "/") != 0)
+        warn("'%s' is not in the container: starting in '%s'",
+             cwd != NULL ? cwd : "the present directory", place);
+}
+
+void command_enter_workdir(const struct job *job, const struct record *record, const char *cwd)
+{
+    const char *workdir = job->workdir;
+
+    if (!job->workdir_asked) {
+        if (cwd == NULL || strcmp(cwd, "/") == 0 || chdir(cwd) < 0)
+            fall_back(image_workdir(record), cwd);
+        return;
+    }
+    if (workdir == NULL)
+        workdir = image_workdir(record);
+    if (workdir == NULL)
+        fail(0, "write --workdir=/DIRECTORY", "the image '%s' names no working directory",
+             job->image);
+    MUST(chdir(workdir), "cannot start in '%s' in the container", workdir);
+}
+
+void command_run(const struct job *job, char **environment)
+{
+    static char shell[] = "/bin/sh";
+    char *alone[] = {getenv("SHELL"), NULL};
+    char **command = job->command;
+
+    if (command[0] == NULL) {
+        if (alone[0] == NULL || alone[0][0] != '/' || access(alone[0], X_OK) < 0)
+            alone[0] = shell;
+        command = alone;
+    }
+    /* The search follows the container's PATH, and execvpe() that of `environ`. */
+    environ = environment;
+    execvp(command[0], command);
+    fail_as(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, errno, NULL,
+            "cannot execute '%s' in the container", command[0]);
+}

@@ -1,0 +1,114 @@
+#include "files.h"
+
+#include "fail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void path_format(char path[PATH_MAX], const char *format, ...)
+{
+    va_list values;
+    int length;
+
+    va_start(values, format);
+    length = vsnprintf(path, PATH_MAX, format, values);
+    va_end(values);
+    if (length < 0 || length >= PATH_MAX)
+        fail(ENAMETOOLONG, NULL, "cannot use '%.64s...'", path);
+}
+
+int path_within(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+
+    if (strcmp(directory, "/") == 0)
+        return 1;
+    return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+static char *read_all(int fd)
+{
+    char *text = malloc(TEXT_MAX + 1);
+    size_t length = 0;
+    ssize_t got = 1;
+
+    if (text == NULL)
+        return NULL;
+    while (got > 0 && length < TEXT_MAX) {
+        got = read(fd, text + length, TEXT_MAX - length);
+        if (got < 0 && errno == EINTR)
+            got = 1;
+        else if (got > 0)
+            length += (size_t)got;
+    }
+    if (got < 0 || length == TEXT_MAX) {
+        if (got >= 0)
+            errno = EFBIG;
+        free(text);
+        return NULL;
+    }
+    text[length] = '\0';
+    return text;
+}
+
+char *text_read(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat status;
+    char *text = NULL;
+    int error;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &status) == 0) {
+        if (S_ISREG(status.st_mode))
+            text = read_all(fd);
+        else
+            errno = EINVAL;
+    }
+    error = errno;
+    close(fd);
+    errno = error;
+    return text;
+}
+
+void text_write(const char *path, const char *text)
+{
+    size_t length = strlen(text), done = 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+    MUST(fd, "cannot create '%s'", path);
+    while (done < length) {
+        ssize_t put = write(fd, text + done, length - done);
+
+        if (put < 0 && errno == EINTR)
+            continue;
+        MUST(put, "cannot write '%s'", path);
+        done += (size_t)put;
+    }
+    close(fd);
+}
+
+void *must_allocate(size_t count, size_t size)
+{
+    void *memory = calloc(count, size);
+
+    if (memory == NULL)
+        fail(ENOMEM, NULL, "cannot go on");
+    return memory;
+}
+
+char *must_copy(const char *text)
+{
+    char *copy = strdup(text);
+
+    if (copy == NULL)
+        fail(ENOMEM, NULL, "cannot go on");
+    return copy;
+}

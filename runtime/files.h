@@ -1,0 +1,30 @@
+/* Paths and small text files. */
+#ifndef SHIFTER_FILES_H
+#define SHIFTER_FILES_H
+
+#include <limits.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* No text file we read is larger: passwd, group, udiRoot.conf, a value of the index. */
+enum { TEXT_MAX = 1 << 20 };
+
+/* Write a path into `path`; one that does not fit is a failure, never cut. */
+void path_format(char path[PATH_MAX], const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Whether `path` is `directory` or lies beneath it, by their text. */
+int path_within(const char *path, const char *directory);
+
+/* The bytes of a regular file, with a NUL after them, from malloc; NULL and errno if it cannot be
+   read or holds more than TEXT_MAX bytes. */
+char *text_read(const char *path);
+
+/* Create `path`, which must not exist, readable for all. */
+void text_write(const char *path, const char *text);
+
+/* malloc, strdup: there is nothing to be done without memory. */
+void *must_allocate(size_t count, size_t size);
+char *must_copy(const char *text);
+
+#endif

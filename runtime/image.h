@@ -1,0 +1,31 @@
+/* The image as a mount: squashfuse_ll serves it from outside our mount namespace.
+
+   Who holds what decides that nothing is left behind:
+
+     server    the image, /dev/fuse, and no namespace, directory or descriptor of the caller's
+     launcher  /dev/fuse until the mount, then nothing: a dead server is an error, never a hang
+     kernel    the mount, as long as a process of the container lives
+
+   When the last process inside ends, its mount namespace goes, with it the mount, and the server
+   reads ENODEV and exits.  Until the mount exists the server waits for one byte from the launcher;
+   end of file instead means that the launcher is dead, and it exits too. */
+#ifndef SHIFTER_IMAGE_H
+#define SHIFTER_IMAGE_H
+
+struct image {
+    int fuse;   /* our copy of the connection, until it is mounted */
+    int go;     /* where the server waits for its byte */
+    int errors; /* what the server says on its standard error */
+};
+
+/* Fork the server of the image open on `file`; in the user namespace that will mount it, for the
+   kernel demands that /dev/fuse is opened and mounted by the same one. */
+void image_serve(struct image *image, int file);
+
+/* Mount it at `target`, in the mount namespace, and let the server begin. */
+void image_mount(struct image *image, const char *target);
+
+/* Wait for the server's first answer; if it gave none, say what it said. */
+void image_check(const struct image *image, const char *target);
+
+#endif

@@ -1,0 +1,107 @@
+#include "inside.h"
+
+#include "fail.h"
+#include "files.h"
+
+#include <dirent.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LINKS_MOST = 40 }; /* as the kernel */
+
+static void drop_last(char path[PATH_MAX])
+{
+    char *slash = strrchr(path, '/');
+
+    if (slash != NULL)
+        *slash = '\0';
+}
+
+static mode_t look(const char *path)
+{
+    char at[PATH_MAX];
+    struct stat status;
+
+    path_format(at, IMAGE_DIR "%s", path);
+    if (lstat(at, &status) == 0)
+        return status.st_mode;
+    if (errno != ENOENT && errno != ENOTDIR)
+        fail(errno, NULL, "cannot look at '%s' in the image", path);
+    return 0;
+}
+
+/* Put what the link at `path` holds before the `rest` that was still to be followed. */
+static void follow(const char *path, char rest[PATH_MAX])
+{
+    char at[PATH_MAX], target[PATH_MAX], joined[PATH_MAX];
+    ssize_t length;
+
+    path_format(at, IMAGE_DIR "%s", path);
+    length = readlink(at, target, sizeof target - 1);
+    MUST(length, "cannot follow '%s' in the image", path);
+    target[length] = '\0';
+    path_format(joined, "%s/%s", target, rest);
+    strcpy(rest, joined);
+}
+
+/* Cut the first component off `rest`; 0 if there is none. */
+static int next_component(char rest[PATH_MAX], char component[PATH_MAX])
+{
+    char *start = rest + strspn(rest, "/");
+    size_t length = strcspn(start, "/");
+
+    path_format(component, "%.*s", (int)length, start);
+    memmove(rest, start + length, strlen(start + length) + 1);
+    return length > 0;
+}
+
+mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
+{
+    char rest[PATH_MAX], component[PATH_MAX], next[PATH_MAX];
+    mode_t mode = S_IFDIR;
+    int links = 0;
+
+    path_format(rest, "%s", path);
+    resolved[0] = '\0';
+    while (next_component(rest, component)) {
+        if (strcmp(component, ".") == 0)
+            continue;
+        if (strcmp(component, "..") == 0) {
+            drop_last(resolved);
+            mode = look(resolved);
+            continue;
+        }
+        path_format(next, "%s/%s", resolved, component);
+        mode = look(next);
+        if (!S_ISLNK(mode)) {
+            strcpy(resolved, next);
+            continue;
+        }
+        if (++links > LINKS_MOST)
+            fail(ELOOP, NULL, "cannot follow '%s' in the image", path);
+        follow(next, rest);
+        if (rest[0] == '/')
+            resolved[0] = '\0';
+        mode = look(resolved);
+    }
+    if (resolved[0] == '\0')
+        strcpy(resolved, "/");
+    return mode;
+}
+
+int inside_is_used(const char *resolved)
+{
+    char path[PATH_MAX];
+    struct dirent *entry;
+    DIR *directory;
+    int used = 0;
+
+    path_format(path, IMAGE_DIR "%s", resolved);
+    directory = opendir(path);
+    if (directory == NULL)
+        return errno != ENOENT && errno != ENOTDIR;
+    while (!used && (entry = readdir(directory)) != NULL)
+        used = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    closedir(directory);
+    return used;
+}

@@ -1,0 +1,20 @@
+/* Paths inside the image, followed as if it were already the root. */
+#ifndef SHIFTER_INSIDE_H
+#define SHIFTER_INSIDE_H
+
+#include <limits.h>
+#include <sys/stat.h>
+
+/* Where the parts of the new root lie, relative to the tmpfs that holds them. */
+#define IMAGE_DIR "image"       /* the image as it is */
+#define SKELETON_DIR "skeleton" /* what the container needs and the image lacks */
+#define ROOT_DIR "root"         /* the one laid over the other */
+
+/* Resolve `path` in the image: `resolved` is absolute and without symbolic links.  What does not
+   exist stands as it is written.  Returns the mode of what is there, or 0. */
+mode_t inside_resolve(const char *path, char resolved[PATH_MAX]);
+
+/* Whether the image has a directory with something in it at `resolved`. */
+int inside_is_used(const char *resolved);
+
+#endif

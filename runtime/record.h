@@ -1,0 +1,23 @@
+/* What the index says of one image: the value under its key (spool/index.md, "Values"). */
+#ifndef SHIFTER_RECORD_H
+#define SHIFTER_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { ID_LENGTH = 64 };
+
+struct record {
+    char id[ID_LENGTH + 1];
+    uint64_t size;
+    const char *workdir; /* or NULL */
+    const char **env;    /* NAME=value …, ended by NULL */
+};
+
+enum record_answer { RECORD_READ, RECORD_DAMAGED, RECORD_NEWER };
+
+/* Read the value of `key`; `why` says what is wrong with it.  The record points into `value`. */
+enum record_answer record_read(struct record *record, const char *key, const char *value,
+                               size_t length, const char **why);
+
+#endif

@@ -1,0 +1,11 @@
+/* Image names: what a user writes, and its one key in the index (spool/index.md, "Names"). */
+#ifndef SHIFTER_REFERENCE_H
+#define SHIFTER_REFERENCE_H
+
+/* The longest key: 255 characters of domain and path, ":" and a tag of 128, and NUL. */
+enum { REFERENCE_MAX = 255 + 1 + 128 + 1 };
+
+/* Write the key of `text` into `key`; 0, or -1 where `text` is no image name. */
+int reference_normalise(const char *text, char key[REFERENCE_MAX]);
+
+#endif

@@ -1,0 +1,17 @@
+/* The container's root: the image, with what it lacks laid over it and the host's parts bound in. */
+#ifndef SHIFTER_ROOT_H
+#define SHIFTER_ROOT_H
+
+#include "binds.h"
+#include "identity.h"
+
+/* Make the place where the root is built, and go there. */
+void root_begin(void);
+
+/* Build it, once the image is mounted. */
+void root_build(struct binds *binds, const struct identity *who);
+
+/* Make it the root, and nothing of the host's reachable. */
+void root_enter(void);
+
+#endif

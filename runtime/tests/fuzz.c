@@ -1,0 +1,118 @@
+/* Mutate names and indexes at random: nothing is read out of bounds (ASan, UBSan watch), a key is
+   its own key, and no mutated record is taken for a good one. */
+#include "../identity.h"
+#include "../index.h"
+#include "../record.h"
+#include "../reference.h"
+#include "cdb_make.h"
+
+#define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define FIELDS "v=1\nid=" ID "\nsize=42\ndigest=sha256:" ID "\ntime=1\nenv=A=b\nworkdir=/w\n"
+
+static const char *const names[] = {
+    "debian", "docker:debian:12", "localhost:5000/a_b/c__d/e--f:T.1", "[2001:db8::1]:5000/x",
+    "quay.io/a/b@sha256:" ID, "id:" ID, "index.docker.io/library/x:1@sha256:" ID, "REG.org/x",
+};
+static const char alphabet[] = "aZ09.:/@-_[]\x80 id";
+static uint64_t state = 88172645463325252u;
+
+static uint32_t random_below(size_t limit)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (uint32_t)((state >> 11) % limit);
+}
+
+static void try_name(void)
+{
+    char text[512], key[REFERENCE_MAX], again[REFERENCE_MAX];
+    size_t length;
+
+    snprintf(text, sizeof text, "%s", names[random_below(sizeof names / sizeof names[0])]);
+    for (uint32_t count = random_below(5); count > 0; count--) {
+        length = strlen(text);
+        switch (random_below(3)) {
+        case 0:
+            text[random_below(length + 1)] = alphabet[random_below(sizeof alphabet)];
+            break;
+        case 1:
+            text[random_below(length + 1)] = '\0';
+            break;
+        default:
+            if (length > 0 && length < 200)
+                memmove(text + length, text + random_below(length), 1 + random_below(length) / 2);
+        }
+        text[length < 300 ? length + length / 2 + 1 : length] = '\0';
+    }
+    if (reference_normalise(text, key) == 0)
+        CHECK(reference_normalise(key, again) == 0 && strcmp(key, again) == 0);
+}
+
+static void try_index(int fd, const struct cdb_make *good)
+{
+    static unsigned char bytes[CDB_SIZE];
+    struct value value;
+    struct record record;
+    size_t size = good->size;
+    const char *why;
+
+    memcpy(bytes, good->bytes, size);
+    /* Aim at the pairs and records that will be read: elsewhere nobody looks. */
+    for (uint32_t count = 1 + random_below(4); count > 0; count--) {
+        size_t at = random_below(3) == 0 ? (cdb_hash("key") % 256) * 8 + random_below(8)
+                                         : 2048 + random_below(size - 2048);
+
+        bytes[at] = (unsigned char)(random_below(2) ? random_below(256)
+                                                    : bytes[at] ^ (1u << random_below(8)));
+    }
+    if (random_below(8) == 0)
+        size = random_below(size);
+    CHECK(pwrite(fd, bytes, size, 0) == (ssize_t)size && ftruncate(fd, (off_t)size) == 0);
+    if (index_find(fd, "key", &value) == INDEX_FOUND) {
+        if (record_read(&record, "key", value.bytes, value.length, &why) == RECORD_READ)
+            CHECK(strcmp(record.id, ID) == 0 && record.size == 42);
+        free(record.env);
+    }
+    free(value.bytes);
+}
+
+static void try_identity(void)
+{
+    char passwd[] = "root:x:0:0:r:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n+\nb:x:2:2:::\n";
+    char group[] = "root:x:0:\nann:x:1000:a,b\nz:x:5:";
+    gid_t groups[] = {0, 5, 77};
+    struct identity who = {.uid = 1000, .gid = 1000, .groups = groups, .group_count = 3};
+
+    for (uint32_t count = 1 + random_below(6); count > 0; count--) {
+        passwd[random_below(sizeof passwd - 1)] = ":\n0aZ+\0"[random_below(7)];
+        group[random_below(sizeof group - 1)] = ":\n0aZ+\0"[random_below(7)];
+    }
+    identity_from(&who, passwd, group, NULL, "/");
+    free(identity_passwd(&who, passwd));
+    free(identity_group(&who, group));
+}
+
+int main(int argc, char **argv)
+{
+    static struct cdb_make good;
+    long count = argc > 1 ? atol(argv[1]) : 1000000;
+    int fd = memfd_create("index", MFD_CLOEXEC);
+
+    if (argc > 2)
+        state ^= strtoull(argv[2], NULL, 10) * 0x9E3779B97F4A7C15u;
+    for (char key[] = "keA"; key[2] <= 'y'; key[2]++) {
+        char value[512] = FIELDS;
+
+        cdb_add(&good, key, value, cdb_seal(key, value));
+    }
+    cdb_end(&good);
+    for (long at = 0; at < count; at++) {
+        try_name();
+        try_index(fd, &good);
+        if (at % 16 == 0)
+            try_identity();
+    }
+    printf("%ld mutations\n", count);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,1 @@
+"""The launcher, run for real: FUSE, user namespaces, an ordinary user."""

@@ -1,0 +1,425 @@
+"""What shifter says when it cannot start an application, and with which exit code."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import squash
+from tests.runtime.conftest import NAME, Launcher
+from tests.runtime.store import (
+    add_image,
+    cdb,
+    entry,
+    image_path,
+    key_hash,
+    make_store,
+    sealed,
+    write_generation,
+)
+
+KEY = NAME.encode()
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the node")
+
+
+def fails(shifter: Launcher, *args: str, before: tuple[str, ...] = (), **env: str | None) -> str:
+    """Return what shifter says when it fails with ARGS, or with a good image."""
+    done = shifter.run(*(args or ("-i", "test", "true")), before=before, env=env)
+    assert done.returncode == 125, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("shifter: ")
+    assert done.stderr.count("\n") <= 2
+    return done.stderr
+
+
+# ------------------------------------------------------------------ what the user wrote
+
+
+@pytest.mark.parametrize("name", ["Bad Name", "", "a//b", "custom:x", "0" * 64])
+def test_a_bad_name(shifter: Launcher, name: str) -> None:
+    if not name:
+        assert "option '--image' needs a value" in fails(shifter, "--image=", "true")
+        return
+    assert fails(shifter, "-i", name, "true") == (
+        f"shifter: not an image name: '{name}'\n"
+        "  hint: write NAME:TAG or REGISTRY/NAME:TAG, for example ubuntu:24.04\n"
+    )
+
+
+def test_control_characters_of_names_are_not_repeated(shifter: Launcher) -> None:
+    said = fails(shifter, "-i", "x\x1b[2J\n\x7f", "true")
+    assert said.splitlines()[0] == "shifter: not an image name: 'x?[2J??'"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--frobnicate"], "unknown option: '--frobnicate'"),
+        (["-x"], "unknown option: '-x'"),
+        (["--help=x"], "option '--help' takes no value"),
+        (["--image"], "option '--image' needs a value"),
+        (["--store=", "-i", "test"], "option '--store' needs a value"),
+        (["-i", "test", "-wrelative"], "not an absolute path: 'relative'"),
+        (["true"], "no image was named"),
+        ([], "no image was named"),
+    ],
+)
+def test_a_bad_command_line(shifter: Launcher, args: list[str], words: str) -> None:
+    done = shifter.run(*args)
+    assert done.returncode == 125
+    assert done.stderr.startswith(f"shifter: {words}")
+    assert "\n  hint: " in done.stderr
+
+
+def test_a_command_that_is_not_there(shifter: Launcher) -> None:
+    for command in ("absent", "/bin/absent", "/bin/no-interpreter"):
+        done = shifter.run("-i", "test", command)
+        assert done.returncode == 127
+        assert done.stderr == (
+            f"shifter: cannot execute '{command}' in the container: No such file or directory\n"
+        )
+
+
+def test_a_command_that_cannot_be_executed(shifter: Launcher) -> None:
+    for command in ("/bin/not-executable", "/etc"):
+        done = shifter.run("-i", "test", command)
+        assert done.returncode == 126
+        assert f"shifter: cannot execute '{command}' in the container: " in done.stderr
+
+
+def test_a_working_directory_that_is_not_there(shifter: Launcher, store: Path, image: Path) -> None:
+    make_store(store, image)
+    assert "cannot start in '/absent' in the container: No such file" in fails(
+        shifter, "-i", "test", "--workdir=/absent", "true"
+    )
+    assert "the image 'test' names no working directory" in fails(
+        shifter, "-i", "test", "-w", "true"
+    )
+
+
+@needs_root
+def test_a_program_with_privileges(shifter: Launcher, base: Path) -> None:
+    for owner, group, mode in ((0, -1, 0o4755), (-1, 0, 0o2755)):
+        program = base / "privileged"
+        program.write_bytes(shifter.program.read_bytes())
+        os.chown(program, owner, group)
+        program.chmod(mode)
+        shifter.program = program
+        assert "shifter must not be set-uid or set-gid" in fails(shifter)
+        program.unlink()
+        shifter.program = base / "built" / "shifter"
+
+
+# ------------------------------------------------------------------ the store
+
+
+def test_no_store(shifter: Launcher) -> None:
+    assert fails(shifter, "--store=/absent/store", "-i", "test") == (
+        "shifter: there is no store at '/absent/store'\n"
+        "  hint: set SHIFTER_STORE or --store, or make one: shifterimg pull NAME\n"
+    )
+    assert "no store at '/absent'" in fails(shifter, SHIFTER_STORE="/absent")
+    assert f"no store at '{shifter.home}/.local/share/shifter-lite'" in fails(
+        shifter, SHIFTER_STORE=None
+    )
+    assert "no store at '/data/shifter-lite'" in fails(
+        shifter, SHIFTER_STORE="", XDG_DATA_HOME="/data"
+    )
+    assert "no store was named" in fails(shifter, SHIFTER_STORE=None, HOME=None)
+
+
+def test_the_store_may_be_named_by_the_nodes_configuration(
+    shifter: Launcher, base: Path, shared_store: Path
+) -> None:
+    config = base / "etc" / "shifter" / "udiRoot.conf"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        f"# imagePath=/no\nsystem=x\nudiMount=a \\\n b\nimagePath = \\\n{shared_store}\n"
+    )
+    assert shifter.run("-i", "test", "true", env={"SHIFTER_STORE": None}).returncode == 0
+    assert "no store at '/absent'" in fails(shifter, SHIFTER_STORE="/absent")
+    config.write_text("imagePath=/elsewhere\n")
+    assert "no store at '/elsewhere'" in fails(shifter, SHIFTER_STORE=None)
+    config.unlink()
+
+
+def test_a_store_may_be_named_relative_to_here(shifter: Launcher, base: Path) -> None:
+    done = shifter.run("--store", "store", "-i", "test", "cat", "/etc/motd", cwd=base)
+    assert done.stdout == "from the image\n"
+
+
+def test_an_empty_store(shifter: Launcher, store: Path) -> None:
+    (store / "index").mkdir()
+    for name in (
+        "images.cdb",
+        "images.1.cdb",
+        "images.00000000001.cdb.tmp",
+        "images.-000000001.cdb",
+    ):
+        (store / "index" / name).touch()
+    said = fails(shifter)
+    assert f"the store '{store}' is empty" in said
+    assert "hint: fill it with: shifterimg pull test" in said
+
+
+def test_an_image_that_is_not_in_the_index(shifter: Launcher) -> None:
+    assert fails(shifter, "-i", "debian:12", "true") == (
+        f"shifter: no image 'docker.io/library/debian:12' in the store '{shifter.store}'\n"
+        "  hint: get it with: shifterimg pull debian:12\n"
+    )
+
+
+def test_the_newest_generation_counts(shifter: Launcher, store: Path, image: Path) -> None:
+    make_store(store, image, "docker.io/library/other:latest", number=99)
+    make_store(store, image, number=9_999_999_999)
+    assert shifter.run("-i", "test", "true").returncode == 0
+    make_store(store, image, "docker.io/library/other:latest", number=10_000_000_000)
+    assert "no image" in fails(shifter)
+    make_store(store, image, number=9_999_999_999_999_999_999)
+    assert shifter.run("-i", "test", "true").returncode == 0
+    (store / "index" / "images.99999999999999999999.cdb").write_bytes(b"too many digits")
+    assert shifter.run("-i", "test", "true").returncode == 0
+
+
+def looping(key: bytes, slots: int) -> bytes:
+    """Return an index whose table for KEY has no empty slot and not the key."""
+    data = bytearray(cdb([]))
+    hashed, record = key_hash(key), len(data) + 8 * slots
+    struct.pack_into("<II", data, 8 * (hashed % 256), len(data), slots)
+    data += struct.pack("<II", hashed, record) * slots
+    return bytes(data) + struct.pack("<II", len(key), 1) + b"x" * (len(key) + 1)
+
+
+def test_a_table_without_an_end_is_searched_once(shifter: Launcher, store: Path) -> None:
+    path = write_generation(store, [])
+    path.write_bytes(looping(KEY, 1000))
+    assert "no image" in fails(shifter)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: b"", "a position outside the file"),
+        (lambda data: data[:2000], "outside the file"),
+        (lambda data: data[:-8], "outside the file"),
+        (lambda data: data.replace(b"\0size=", b"\0sizf="), "a wrong checksum"),
+        (lambda data: data.replace(b"\0id=", b"\0id\xff"), "a wrong checksum"),
+        (lambda data: data.replace(b"time=1", b"time=2"), "a wrong checksum"),
+        (lambda data: data.replace(KEY, KEY[:-1] + b"X"), "no image"),
+        (lambda data: cdb([(KEY, b"x" * (1 << 20) + b"x")]), "larger than 1 MiB"),
+        (lambda data: cdb([(KEY, b"")]), "a wrong checksum"),
+        (lambda data: cdb([(KEY, sealed(KEY, [("id", "x")]))]), "no image id"),
+        (lambda data: cdb([(KEY, sealed(KEY, []))]), "no image id"),
+    ],
+)
+def test_a_damaged_index(
+    shifter: Launcher, store: Path, image: Path, damage: object, words: str
+) -> None:
+    make_store(store, image)
+    [path] = (store / "index").iterdir()
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    said = fails(shifter)
+    assert words in said
+    if words != "no image":
+        assert f"the index of the store '{store}' is damaged" in said
+        assert "shifter-admin verify" in said
+
+
+def test_an_index_that_is_no_file(shifter: Launcher, store: Path, image: Path) -> None:
+    (store / "index" / "images.0000000001.cdb").mkdir(parents=True)
+    assert "is damaged: not a regular file" in fails(shifter)
+    (store / "index" / "images.0000000001.cdb").rmdir()
+    os.mkfifo(store / "index" / "images.0000000001.cdb")
+    (store / "index" / "images.0000000001.cdb").chmod(0o644)
+    assert "is damaged: not a regular file" in fails(shifter)
+    (store / "index" / "images.0000000001.cdb").unlink()
+    (store / "index" / "images.0000000001.cdb").symlink_to(image)
+    assert "cannot read the index" in fails(shifter)
+
+
+def test_an_index_of_a_newer_version(shifter: Launcher, store: Path) -> None:
+    write_generation(store, [(KEY, entry(KEY, "a" * 64, 1, version="2"))])
+    said = fails(shifter)
+    assert f"the index of the store '{store}' was made by a newer version" in said
+
+
+@needs_root
+def test_an_index_that_may_not_be_read(shifter: Launcher, store: Path, image: Path) -> None:
+    make_store(store, image)
+    (store / "index").chmod(0o700)
+    assert "cannot read the index of the store" in fails(shifter)
+    assert "Permission denied" in fails(shifter)
+
+
+# ------------------------------------------------------------------ the image's file
+
+
+def test_an_image_whose_file_is_missing(shifter: Launcher, store: Path, image: Path) -> None:
+    image_path(store, make_store(store, image)).unlink()
+    said = fails(shifter)
+    assert "the file of the image is missing: '" in said
+    assert "shifter-admin verify" in said
+
+
+def test_an_image_that_comes_back_in_time(shifter: Launcher, store: Path, image: Path) -> None:
+    path = image_path(store, make_store(store, image))
+    path.rename(store / "away")
+    with shifter.popen("-i", "test", "echo", "late", stdout=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        (store / "away").rename(path)
+        assert process.communicate(timeout=10)[0] == "late\n"
+
+
+def test_an_image_of_another_size(shifter: Launcher, store: Path, image: Path) -> None:
+    image_id, size = add_image(store, image)
+    write_generation(store, [(KEY, entry(KEY, image_id, size + 1))])
+    assert f"has {size} bytes, where the index says {size + 1}" in fails(shifter)
+
+
+def test_an_image_that_is_a_link_or_a_directory(
+    shifter: Launcher, store: Path, image: Path
+) -> None:
+    path = image_path(store, make_store(store, image))
+    path.rename(store / "elsewhere")
+    path.symlink_to(store / "elsewhere")
+    assert "cannot open the image" in fails(shifter)
+    path.unlink()
+    path.mkdir()
+    assert "is not a regular file" in fails(shifter)
+
+
+@needs_root
+def test_an_image_of_somebody_elses(shifter: Launcher, store: Path, image: Path) -> None:
+    image_path(store, make_store(store, image)).chmod(0o600)
+    said = fails(shifter)
+    assert "cannot open the image" in said
+    assert "Permission denied" in said
+
+
+def test_an_image_that_is_no_squashfs(shifter: Launcher, store: Path, base: Path) -> None:
+    nonsense = base / "nonsense"
+    nonsense.write_bytes(b"nonsense" * 4096)
+    make_store(store, nonsense)
+    said = fails(shifter)
+    assert said.startswith(
+        "shifter: cannot read the image: 'squashfuse_ll' said 'This doesn't look"
+    )
+    assert "shifter-admin verify" in said
+
+
+# ------------------------------------------------------------------ the node
+
+
+def changed_node(shifter: Launcher, change: str) -> tuple[str, ...]:
+    """Return a command that runs another as the caller on a node changed by a shell script."""
+    script = f"{change} && exec setpriv --reuid={shifter.uid} --regid={shifter.gid}"
+    return ("unshare", "-m", "/bin/sh", "-c", f'{script} --clear-groups "$@"', "sh")
+
+
+def fails_on(shifter: Launcher, change: str) -> str:
+    """Return what shifter says on a node changed by the shell script CHANGE."""
+    before = changed_node(shifter, change)
+    identity = {"user": 0, "group": 0, "extra_groups": []}
+    done = shifter.run("-i", "test", "true", before=before, **identity)  # type: ignore[arg-type]
+    assert done.returncode == 125, done
+    return done.stderr
+
+
+@needs_root
+def test_a_node_without_squashfuse(shifter: Launcher) -> None:
+    assert fails_on(shifter, "mount --bind /dev/null $(command -v squashfuse_ll)") == (
+        "shifter: 'squashfuse_ll' was not found\n"
+        "  hint: install it on this node: apt install squashfuse\n"
+    )
+
+
+@needs_root
+def test_squashfuse_is_also_found_on_the_path(shifter: Launcher, playground: Path) -> None:
+    where = f"mkdir -p {playground}/bin && cp $(command -v squashfuse_ll) {playground}/bin"
+    hide = f"{where} && mount --bind /dev/null $(command -v squashfuse_ll)"
+    before = changed_node(shifter, f"{hide} && PATH={playground}/bin:$PATH")
+    done = shifter.run("-i", "test", "echo", "ran", before=before, user=0, group=0)
+    assert done.stdout == "ran\n", done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("mount -t tmpfs none /dev", "cannot open '/dev/fuse': No such file"),
+        (
+            "mount -t tmpfs none /dev && mknod -m 600 /dev/fuse c 10 229",
+            "cannot open '/dev/fuse': Permission denied",
+        ),
+        (
+            "mount -t tmpfs none /dev && mknod -m 666 /dev/fuse c 10 250",
+            "cannot open '/dev/fuse': No such device",
+        ),
+    ],
+)
+def test_a_node_without_fuse(shifter: Launcher, change: str, words: str) -> None:
+    said = fails_on(shifter, f"{change} && mknod -m 666 /dev/null c 1 3")
+    assert words in said
+    assert "root: modprobe fuse; chmod 666 /dev/fuse" in said
+
+
+def test_a_node_without_user_namespaces(shifter: Launcher) -> None:
+    off = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    said = fails(shifter, before=("unshare", "-Ur", "/bin/sh", "-c", off, "sh"))
+    assert "cannot create a user namespace: No space left on device" in said
+    assert "sysctl user.max_user_namespaces" in said
+
+
+@pytest.mark.parametrize(
+    ("inject", "words"),
+    [
+        ("unshare:error=EPERM:when=1", "cannot create a user namespace: Operation not permitted"),
+        ("mount:error=ENODEV:when=4", "Linux 5.11 or newer"),
+        ("mount:error=EPERM:when=3", "chmod 666 /dev/fuse"),
+        ("unshare:error=EPERM:when=2", "cannot create a mount namespace"),
+        ("clone:error=EAGAIN:when=1", "cannot start the image's server: Resource temporarily"),
+        ("wait4:error=EINTR:when=1", ""),
+        ("umount2:error=EINVAL", "cannot leave the host's root"),
+        ("capset:error=EPERM", "cannot drop privileges"),
+    ],
+)
+def test_a_kernel_that_refuses(shifter: Launcher, inject: str, words: str) -> None:
+    done = shifter.run(
+        "-i", "test", "true", before=["strace", "-o", "/dev/null", "-e", f"inject={inject}"]
+    )
+    assert done.returncode == (125 if words else 0), done
+    assert words in done.stderr
+
+
+def test_a_server_that_dies_before_it_begins(traceable: Launcher) -> None:
+    for call in ("setsid", "close_range", "dup3"):
+        before = ["strace", "-f", "-b", "execve", "-o", "/dev/null"]
+        done = traceable.run(
+            "-i", "test", "true", before=[*before, "-e", f"inject={call}:signal=KILL"]
+        )
+        assert done.returncode == 125
+        assert "cannot read the image: 'squashfuse_ll' said ''" in done.stderr
+
+
+def test_a_server_that_fails_says_why(traceable: Launcher) -> None:
+    before = ["strace", "-f", "-b", "execve", "-o", "/dev/null", "-e", "inject=setsid:error=EPERM"]
+    done = traceable.run("-i", "test", "true", before=before)
+    assert done.returncode == 125
+    assert "cannot leave the caller's session" in done.stderr
+
+
+def test_damage_within_an_image_is_an_error_and_no_hang(
+    shifter: Launcher, store: Path, base: Path
+) -> None:
+    path = squash.make(base / "damaged", squash.BUSYBOX)
+    data = bytearray(path.read_bytes())
+    data[96 : len(data) // 2] = b"\xff" * (len(data) // 2 - 96)
+    path.write_bytes(data)
+    make_store(store, path)
+    done = shifter.run("-i", "test", "/bin/true", timeout=20)
+    assert done.returncode in (125, 126, -7)

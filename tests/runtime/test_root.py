@@ -1,0 +1,272 @@
+"""What of the host is in the container, and what is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import squash
+from tests.runtime.conftest import GID, UID, Launcher
+from tests.runtime.store import make_store
+
+
+def mounts(shifter: Launcher, **more: object) -> dict[str, list[str]]:
+    """Return the fields of each mount in the container by its place."""
+    lines = shifter.inside("cat /proc/self/mountinfo", **more).splitlines()
+    return {line.split()[4]: line.split() for line in lines}
+
+
+def use(shifter: Launcher, store: Path, tree: squash.Tree, workdir: str | None = None) -> None:
+    """Let the launcher's image be TREE."""
+    make_store(store, squash.make(store / "image", tree), env=["PATH=/bin"], workdir=workdir)
+
+
+def test_nothing_of_the_hosts_root_is_reachable(shifter: Launcher) -> None:
+    seen = mounts(shifter)
+    assert "overlay" in seen["/"]
+    with open("/proc/self/mountinfo") as host:
+        [root] = [line.split() for line in host if line.split()[4] == "/"]
+    for place, fields in seen.items():
+        same = fields[2] == root[2] and fields[3] == root[3]
+        assert not same, f"the host's root is at {place}"
+    assert shifter.run("-i", "test", "ls", "/old").returncode == 1
+    assert shifter.inside("ls /..; ls /etc").split() == [
+        "bin", "dev", "etc", "proc", "secret", "sys", "tmp", "var", "work",
+        "group", "motd", "passwd",
+    ]  # fmt: skip
+
+
+def test_the_standard_places_are_the_hosts(shifter: Launcher) -> None:
+    seen = mounts(shifter)
+    assert {"/proc", "/sys", "/dev", "/tmp"} <= set(seen)
+    assert "nosuid" in seen["/dev"][5]
+    assert "nodev" not in seen["/dev"][5]
+    for place, fields in seen.items():
+        if place == "/tmp" or place.startswith(str(shifter.home)):
+            assert {"nosuid", "nodev"} <= set(fields[5].split(","))
+    assert shifter.inside("echo x > /dev/null; test -c /dev/fuse && echo yes") == "yes\n"
+
+
+def test_the_callers_home_is_there_and_writable(shifter: Launcher) -> None:
+    out = shifter.inside("cd; pwd; cat mine; echo new > made; rm -f nothing; ls", cwd="/tmp")
+    assert out.splitlines()[:2] == [str(shifter.home), "at home"]
+    assert (shifter.home / "made").read_text() == "new\n"
+    (shifter.home / "made").unlink()
+
+
+def test_a_home_that_is_the_callers_goes_over_the_images(
+    shifter: Launcher, store: Path, home: Path
+) -> None:
+    inner = {str(parent)[1:]: 0o755 for parent in reversed([home, *home.parents][:-1])}
+    use(shifter, store, {**squash.BUSYBOX, **inner, f"{str(home)[1:]}/theirs": "x"})
+    assert shifter.inside("ls $HOME") == "mine\n"
+
+
+def test_anothers_home_goes_over_no_directory_that_is_used(shifter: Launcher, store: Path) -> None:
+    use(shifter, store, {**squash.BUSYBOX, "usr": 0o755, "usr/theirs": "x", "opt": 0o755})
+    assert shifter.inside("ls /usr", env={"HOME": "/usr"}) == "theirs\n"
+    assert "/opt" in mounts(shifter, env={"HOME": "/opt"})
+
+
+@pytest.mark.parametrize("home", ["/", "/etc", "/etc/../etc", "/proc/self", "/dev/shm", "relative"])
+def test_no_home_goes_over_what_the_container_is_made_of(shifter: Launcher, home: str) -> None:
+    out = shifter.inside("cat /etc/motd; ls /proc/self/status", env={"HOME": home})
+    assert out == "from the image\n/proc/self/status\n"
+
+
+def test_a_home_that_leads_to_the_hosts_root_is_not_bound(
+    shifter: Launcher, playground: Path
+) -> None:
+    for number, target in enumerate(("/", "/etc", "/proc/1/root")):
+        link = playground / f"link{number}"
+        link.symlink_to(target)
+        assert str(link) not in mounts(shifter, env={"HOME": str(link)})
+
+
+def test_the_callers_directory_is_there(shifter: Launcher, playground: Path) -> None:
+    done = shifter.run("-i", "test", "sh", "-c", "pwd; echo here > file", cwd=playground)
+    assert (done.stdout, done.stderr) == (f"{playground}\n", "")
+    assert (playground / "file").read_text() == "here\n"
+    inner = playground / "inner"
+    inner.mkdir(mode=0o755)
+    assert shifter.inside("pwd; ls ..", cwd=inner).splitlines()[0] == str(inner)
+
+
+def test_a_directory_inside_a_bind_is_not_bound_again(
+    shifter: Launcher, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    inner = home / "deep" / "er"
+    inner.mkdir(parents=True, exist_ok=True)
+    assert shifter.inside("pwd", cwd=inner) == f"{inner}\n"
+    assert str(inner) not in mounts(shifter, cwd=inner)
+    assert shifter.inside("pwd", cwd="/proc/sys") == "/proc/sys\n"
+
+
+def test_the_directory_above_home_may_be_where_the_caller_is(shifter: Launcher) -> None:
+    above = shifter.home.parent
+    assert shifter.inside("pwd; cat caller/mine", cwd=above) == f"{above}\nat home\n"
+
+
+def test_the_image_wins_where_it_has_the_callers_directory(
+    shifter: Launcher, store: Path, playground: Path
+) -> None:
+    inner = {str(parent)[1:]: 0o755 for parent in reversed([playground, *playground.parents][:-1])}
+    (playground / "outer").touch()
+    use(shifter, store, {**squash.BUSYBOX, **inner, f"{str(playground)[1:]}/inner": "x"})
+    assert shifter.inside("ls", cwd=playground) == "inner\n"
+    use(shifter, store, {**squash.BUSYBOX, **inner})
+    assert shifter.inside("ls", cwd=playground) == "outer\n"
+
+
+def test_mount_points_that_the_image_lacks_are_made(
+    shifter: Launcher, store: Path, playground: Path
+) -> None:
+    use(shifter, store, squash.without(squash.BUSYBOX, "proc", "sys", "dev", "tmp", "etc"))
+    out = shifter.inside("pwd; id -un; ls /; cat ~/mine", cwd=playground)
+    assert out.splitlines()[:2] == [str(playground), f"u{UID}"]
+    assert out.endswith("at home\n")
+
+
+def test_directories_above_a_mount_point_look_as_in_the_image(
+    shifter: Launcher, store: Path, playground: Path
+) -> None:
+    use(shifter, store, {**squash.BUSYBOX, "var": 0o711, "var/tmp": 0o1777, "var/own": "x"})
+    assert shifter.inside("stat -c %a /var /var/tmp /etc; cat /var/own", cwd=playground) == (
+        "711\n1777\n755\nx"
+    )
+
+
+def test_links_in_the_image_are_followed_in_the_image(
+    shifter: Launcher, store: Path, home: Path
+) -> None:
+    tree = squash.without(squash.BUSYBOX, "tmp", "etc")
+    use(
+        shifter,
+        store,
+        {
+            **tree,
+            "scratch": 0o755,
+            "scratch/tmp": 0o755,
+            "tmp": Path("../../scratch//tmp/../tmp"),
+            "usr": 0o755,
+            "usr/etc": 0o755,
+            "usr/etc/passwd": Path("/usr/etc/real"),
+            "usr/etc/real": "root:x:0:0::/root:/bin/sh\n",
+            "etc": Path("/usr/etc"),
+            "export": 0o755,
+            "var": Path("export/var"),
+        },
+    )
+    show = "grep -c . /etc/passwd; cat ~/mine; readlink /etc; readlink /tmp; readlink /var"
+    assert shifter.inside(show) == ("2\nat home\n/usr/etc\n../../scratch/tmp/../tmp\nexport/var\n")
+    seen = mounts(shifter)
+    assert "/scratch/tmp" in seen
+    assert f"/export{home}" in seen
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"tmp": Path("/")}, "cannot put '/tmp' into the image, where it is '/'"),
+        ({"tmp": Path("etc/x")}, "cannot put '/tmp' into the image, where it is '/etc/x'"),
+        ({"tmp": Path("tmp")}, "cannot follow '/tmp' in the image: Too many levels"),
+    ],
+)
+def test_an_image_that_leads_a_bind_astray_is_refused(
+    shifter: Launcher, store: Path, tree: squash.Tree, words: str
+) -> None:
+    use(shifter, store, {**squash.without(squash.BUSYBOX, "tmp"), **tree})
+    done = shifter.run("-i", "test", "true")
+    assert done.returncode == 125
+    assert words in done.stderr
+
+
+def test_a_home_that_the_image_leads_into_etc_is_left_out(
+    shifter: Launcher, store: Path, home: Path
+) -> None:
+    first, *rest = home.parts[1:]
+    use(shifter, store, {**squash.BUSYBOX, first: Path("etc")})
+    assert f"/etc/{'/'.join(rest)}" not in mounts(shifter)
+
+
+def test_hostile_passwd_files_of_images_do_no_harm(shifter: Launcher, store: Path) -> None:
+    hostile: dict[str, squash.Entry] = {
+        "etc/passwd": f"a:x:{UID}:{GID}::/:/x\n" * 3 + "u" * 100_000 + "\n:::::::\n\0\0x",
+        "etc/group": "x" * (2 << 20),
+    }
+    use(shifter, store, {**squash.BUSYBOX, **hostile})
+    assert shifter.inside("cat /etc/passwd") == f"u{UID}:x:{UID}:{GID}::{shifter.home}:/bin/sh\n"
+    odd: list[squash.Tree] = [
+        {"etc/passwd": 0o755},
+        {"etc/passwd": Path("/dev/stdin")},
+        {"etc/group": Path("absent")},
+    ]
+    for tree in odd:
+        use(shifter, store, {**squash.BUSYBOX, **tree})
+        assert shifter.inside("id -un; id -gn") == f"u{UID}\ng{GID}\n"
+
+
+def test_the_working_directory_can_be_chosen(shifter: Launcher) -> None:
+    assert shifter.inside("pwd", "-w") == "/work\n"
+    assert shifter.inside("pwd", "--workdir") == "/work\n"
+    assert shifter.inside("pwd", "--workdir=/bin") == "/bin\n"
+    assert shifter.inside("pwd", "-w/bin") == "/bin\n"
+    assert shifter.inside("pwd", cwd="/") == "/work\n"
+
+
+def test_a_directory_that_is_not_there_is_replaced_with_a_warning(
+    shifter: Launcher, store: Path, playground: Path
+) -> None:
+    use(shifter, store, squash.BUSYBOX)
+    done = shifter.run("-i", "test", "pwd", cwd="/")
+    assert (done.stdout, done.stderr) == ("/\n", "")
+    done = shifter.run("-i", "test", "pwd", cwd="/etc/security")
+    assert done.stdout == "/\n"
+    assert done.stderr == ("shifter: '/etc/security' is not in the container: starting in '/'\n")
+    use(shifter, store, squash.BUSYBOX, workdir="/work")
+    done = shifter.run("-i", "test", "pwd", cwd="/etc/security")
+    assert done.stdout == "/work\n"
+    assert "starting in '/work'" in done.stderr
+    gone = playground / "gone"
+    remove = ["/bin/sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone)]
+    gone.mkdir(mode=0o755)
+    os.chown(gone, UID, GID)
+    done = shifter.run("-i", "test", "pwd", before=remove)
+    assert done.stdout == "/work\n"
+    assert "the present directory" in done.stderr
+
+
+def test_a_namespace_can_be_made_inside(shifter: Launcher) -> None:
+    # chroot would forbid it; so this shows that the root was changed in earnest.
+    done = shifter.run("-i", "test", "/bin/busybox", "unshare", "-Ur", "/bin/sh", "-c", "id -u")
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_a_root_that_cannot_be_pivoted_is_moved_away(shifter: Launcher) -> None:
+    before = ["strace", "-o", "/dev/null", "-e", "inject=pivot_root:error=EINVAL"]
+    done = shifter.run("-i", "test", "sh", "-c", "ls /; cat /etc/motd", before=before)
+    assert done.returncode == 0, done.stderr
+    assert "from the image" in done.stdout
+    assert "old" not in done.stdout
+    assert "root" not in done.stdout.split()
+
+
+def test_older_kernels_are_served_by_other_calls(traceable: Launcher) -> None:
+    # -b execve: strace must not hold the server while it reads memory that the server backs.
+    inject = "inject=mount_setattr,close_range:error=ENOSYS"
+    before = ["strace", "-f", "-b", "execve", "-o", "/dev/null", "-e", inject]
+    out = traceable.inside("cat /proc/self/mountinfo", before=before)
+    [tmp] = [line.split() for line in out.splitlines() if line.split()[4] == "/tmp"]
+    assert {"nosuid", "nodev"} <= set(tmp[5].split(","))
+
+
+def test_the_launcher_is_static(shifter: Launcher) -> None:
+    headers = subprocess.run(
+        ["readelf", "-ldW", shifter.program], capture_output=True, text=True, check=True
+    ).stdout
+    assert "INTERP" not in headers
+    assert "(NEEDED)" not in headers
+    assert "GNU_RELRO" in headers
