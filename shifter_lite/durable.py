@@ -47,6 +47,20 @@ def move(source: Path, target: Path) -> None:
         sync_directory(source.parent)
 
 
+def drop(source: Path, target: Path) -> None:
+    """Rename our file SOURCE to TARGET, in a directory that we may write but not read.
+
+    Such a directory cannot be opened to be synced.  But the rename has changed the
+    file's inode as well, so that journaling filesystems commit it with the file.
+    """
+    source.rename(target)
+    fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def publish(data: bytes, target: Path, unfinished: Path, mode: int) -> None:
     """Make DATA appear, whole and on disk, as TARGET, which nobody else may have made.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from shifter_lite import durable
 from shifter_lite.build import archive, blobs, merge, squash, toc
@@ -178,7 +179,7 @@ def _fetch(
 ) -> list[blobs.Blob]:
     sizes = {layer.digest: layer.size for layer in manifest.layers}
     progress = _Progress("PULLING", sum(sizes.values()), report)
-    layers = blobs.fetch(manifest.layers, registry.blob, bench.layout.blobs, progress)
+    layers = blobs.fetch(manifest.layers, registry, bench.layout.blobs, progress)
     for number, (layer, wanted) in enumerate(zip(layers, config.diff_ids, strict=True), 1):
         if layer.diff_id != wanted:
             raise BadImage(
@@ -253,18 +254,20 @@ def _remove_unfinished(bench: Bench) -> None:
 
 
 class _Progress:
-    """Counts bytes, and reports now and then."""
+    """Counts bytes, in whichever thread they come, and reports now and then."""
 
     def __init__(self, state: str, total: int, report: Report) -> None:
         self._state, self._total, self._report = state, total, report
         self._done = 0
         self._next = 0.0
+        self._lock = Lock()
         self(0)
 
     def __call__(self, size: int) -> None:
-        self._done += size
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _REPORT_SECONDS
-            done = min(self._done, self._total)
-            self._report(Status(state=self._state, done=done, total=self._total))
+        with self._lock:
+            self._done += size
+            now = time.monotonic()
+            if now >= self._next:
+                self._next = now + _REPORT_SECONDS
+                done = min(self._done, self._total)
+                self._report(Status(state=self._state, done=done, total=self._total))

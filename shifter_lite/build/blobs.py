@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Semaphore, Thread
+from typing import Protocol
 
 from shifter_lite.build import tar, toc
 from shifter_lite.build.ahead import ahead
@@ -24,8 +24,10 @@ from shifter_lite.errors import BadImage, Damaged
 
 _AT_ONCE = 4
 _PIECE = 1 << 18
+# Seconds that a thread which was told to stop has for it, before it is left behind.
+_LAST_WORDS = 2.0
+_PATIENCE = 0.1
 
-Open = Callable[[Descriptor], AbstractContextManager[Read]]
 Progress = Callable[[int], None]
 
 
@@ -75,60 +77,103 @@ class Blob:
         self.path.unlink(missing_ok=True)
 
 
-class _Stopped(Exception):
-    """Another layer of the same image has failed."""
+class Source(Protocol):
+    """Where blobs come from, as ``registry.Registry``."""
+
+    def blob(self, descriptor: Descriptor) -> AbstractContextManager[Read]:
+        """Open the blob of DESCRIPTOR."""
+
+    def abort(self) -> None:
+        """Let every read that is under way fail."""
 
 
 def fetch(
-    layers: Sequence[Descriptor], open_blob: Open, cache: Path, progress: Progress
+    layers: Sequence[Descriptor], source: Source, cache: Path, progress: Progress
 ) -> list[Blob]:
-    """Return LAYERS as blobs in the directory CACHE, downloaded by OPEN_BLOB where they lack.
+    """Return LAYERS as blobs in the directory CACHE, downloaded from SOURCE where they lack.
 
     PROGRESS is told of every piece's size in bytes.  Raises BadImage, naming the
-    layer, or what OPEN_BLOB raises; then nothing unfinished is left in CACHE.
+    layer, or what SOURCE raises; then nothing unfinished is left in CACHE.
     """
-    stop = Event()
     unique = {layer.digest: (number, layer) for number, layer in enumerate(layers, 1)}
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
-        tasks = {
-            digest: pool.submit(_one, number, layer, open_blob, cache, _until(stop, progress))
-            for digest, (number, layer) in unique.items()
-        }
+    fetched = _Fetch(list(unique.values()), source, cache, progress).run()
+    return [fetched[layer.digest] for layer in layers]
+
+
+class _Fetch:
+    """Several layers at once; the first failure, or an interrupt, ends all."""
+
+    def __init__(
+        self,
+        layers: list[tuple[int, Descriptor]],
+        source: Source,
+        cache: Path,
+        progress: Progress,
+    ) -> None:
+        self._todo = layers[::-1]
+        self._source, self._cache, self._progress = source, cache, progress
+        self._mark = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._fetched: dict[str, Blob] = {}
+        self._failed: list[BaseException] = []
+        self._ended = Semaphore(0)
+
+    def run(self) -> dict[str, Blob]:
+        # Daemons: a thread that waits for a silent registry must not hold up the end.
+        threads = [Thread(target=self._work, daemon=True) for _ in self._todo[:_AT_ONCE]]
+        running = len(threads)
         try:
-            wait(tasks.values(), return_when=FIRST_EXCEPTION)
+            for thread in threads:
+                thread.start()
+            while running and not self._failed:
+                running -= self._ended.acquire(timeout=_PATIENCE)
         finally:
-            stop.set() if any(not task.done() or task.exception() for task in tasks.values()) else 0
-    failures = [error for task in tasks.values() if (error := task.exception())]
-    for error in sorted(failures, key=lambda error: isinstance(error, _Stopped)):
-        raise error
-    return [tasks[layer.digest].result() for layer in layers]
+            if running:
+                self._stop(running)
+        if self._failed:
+            raise self._failed[0]
+        return self._fetched
 
+    def _stop(self, running: int) -> None:
+        self._todo.clear()
+        self._source.abort()
+        # Not by Thread.join: CPython takes a thread for ended when a signal interrupts that.
+        while running and self._ended.acquire(timeout=_LAST_WORDS):
+            running -= 1
+        for path in self._cache.glob(f"??/.*.{self._mark}"):
+            path.unlink(missing_ok=True)
 
-def _until(stop: Event, progress: Progress) -> Progress:
-    def report(size: int) -> None:
-        if stop.is_set():
-            raise _Stopped
-        progress(size)
+    def _work(self) -> None:
+        try:
+            while (taken := self._take()) is not None:
+                number, layer = taken
+                self._fetched[layer.digest] = self._one(number, layer)
+        except BaseException as error:  # noqa: BLE001  # raised again by run
+            self._failed.append(error)
+        finally:
+            self._ended.release()
 
-    return report
+    def _take(self) -> tuple[int, Descriptor] | None:
+        try:
+            return self._todo.pop()
+        except IndexError:
+            return None
 
-
-def _one(number: int, layer: Descriptor, open_blob: Open, cache: Path, progress: Progress) -> Blob:
-    name = layer.digest.removeprefix("sha256:")
-    path = cache / name[:2] / name
-    table = path.with_suffix(".toc")
-    path.parent.mkdir(exist_ok=True)
-    try:
-        known = toc.diff_id(table, layer.digest)
-        if known is not None and _has_size(path, layer.size):
-            progress(layer.size)
-            os.utime(path)
-            return Blob(number, layer.digest, path, table, known, fresh=False)
-        with open_blob(layer) as read:
-            diff_id = _download(layer, read, path, table, progress)
-    except (BadImage, Damaged) as error:
-        raise BadImage(f"layer {number} ({layer.digest}): {error}", hint=error.hint) from error
-    return Blob(number, layer.digest, path, table, diff_id, fresh=True)
+    def _one(self, number: int, layer: Descriptor) -> Blob:
+        name = layer.digest.removeprefix("sha256:")
+        path = self._cache / name[:2] / name
+        table = path.with_suffix(".toc")
+        path.parent.mkdir(exist_ok=True)
+        try:
+            known = toc.diff_id(table, layer.digest)
+            if known is not None and _has_size(path, layer.size):
+                self._progress(layer.size)
+                os.utime(path)
+                return Blob(number, layer.digest, path, table, known, fresh=False)
+            with self._source.blob(layer) as read:
+                diff_id = _download(layer, read, path, table, self._mark, self._progress)
+        except (BadImage, Damaged) as error:
+            raise BadImage(f"layer {number} ({layer.digest}): {error}", hint=error.hint) from error
+        return Blob(number, layer.digest, path, table, diff_id, fresh=True)
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -138,9 +183,10 @@ def _has_size(path: Path, size: int) -> bool:
         return False
 
 
-def _download(layer: Descriptor, read: Read, path: Path, table: Path, progress: Progress) -> str:
+def _download(
+    layer: Descriptor, read: Read, path: Path, table: Path, mark: str, progress: Progress
+) -> str:
     """Bring LAYER from READ to PATH and its contents to TABLE; return its diff_id."""
-    mark = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
     part, table_part = (target.with_name(f".{target.name}.{mark}") for target in (path, table))
     try:
         with part.open("xb", buffering=0) as file:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import requests
@@ -58,6 +59,7 @@ class Registry:
         self._oras = OrasRegistry(insecure=plain)
         self._oras.session = _Session()
         self._oras.auth.session = self._oras.session
+        self._open: list[requests.Response] = []
         self._base = f"{scheme}://{host}/v2/{reference.path}"
 
     def manifest(self, platform: str) -> Manifest:
@@ -93,7 +95,21 @@ class Registry:
         The bytes are as they came: whoever reads them checks them.
         """
         with self._get(f"{self._base}/blobs/{descriptor.digest}", {}) as response:
-            yield lambda size: _read(response, size)
+            self._open.append(response)
+            try:
+                yield lambda size: _read(response, size)
+            finally:
+                self._open.remove(response)
+
+    def abort(self) -> None:
+        """Let every read of a blob that is under way fail."""
+        for response in list(self._open):
+            # It may have ended, and its socket be gone, by now.
+            with (
+                suppress(OSError, ValueError),
+                socket.socket(fileno=os.dup(response.raw.fileno())) as end,
+            ):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _document(self, wanted: str) -> tuple[dict[str, Any], str, str]:
         """Return the manifest or index WANTED, its media type, and its digest."""

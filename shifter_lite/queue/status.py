@@ -106,8 +106,10 @@ def _listed(directory: int | Path) -> list[str]:
 
 def _write_at(directory: int, name: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    fd = os.open(name, flags, 0o640, dir_fd=directory)
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
     try:
+        # The directory is what keeps others out; its owner is not the worker.
+        os.fchmod(fd, 0o644)
         os.write(fd, data)
     finally:
         os.close(fd)

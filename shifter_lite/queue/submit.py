@@ -24,7 +24,7 @@ def submit(layout: Layout, request: Request) -> str:
     try:
         status.chmod(0o2770)
         durable.write(written, request.to_bytes(), 0o640)
-        durable.move(written, layout.submitted / request.name)
+        durable.drop(written, layout.submitted / request.name)
     except BaseException:
         written.unlink(missing_ok=True)
         withdraw(layout, request.name)

@@ -1,0 +1,206 @@
+"""Workers on a site's store: a service account works, ordinary users ask."""
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Runner, User, installed
+from tests.helpers import faulty, images, users
+
+_PATIENCE = 60.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until CONDITION holds."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
+
+
+def small(text: bytes = b"x") -> images.Image:
+    return images.image([images.layer([images.file("x", text)])])
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[User]:
+    """The account that the site's workers run as."""
+    with users.ordinary("service") as made:
+        yield made
+
+
+@pytest.fixture
+def site(run: Runner, service: User, workdir: Path) -> Runner:
+    """What runs programs as the service account, on a store that all may ask."""
+    workdir.chmod(0o755)
+    home = workdir / "service"
+    home.mkdir()
+    os.chown(home, service.uid, service.gid)
+    runner = replace(run, user=service, home=home, store=home / "store")
+    done = runner("shifter-admin", "init")
+    assert done.returncode == 0, done.stderr
+    return runner
+
+
+@pytest.fixture
+def asker(run: Runner, site: Runner) -> Runner:
+    """What runs programs as an ordinary user, on the site's store."""
+    return replace(run, store=site.store)
+
+
+@contextmanager
+def running(runner: Runner, *command: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run COMMAND, and end it."""
+    program, *arguments = command
+    process = subprocess.Popen(
+        [*runner.user.prefix, installed(program), *arguments],
+        env=runner.environment,
+        cwd=runner.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def spool(store: Path, state: str) -> list[str]:
+    return sorted(path.name for path in (store / "spool" / state).rglob("*") if path.is_file())
+
+
+def test_a_user_asks_and_the_sites_worker_answers(
+    site: Runner, asker: Runner, registry: str
+) -> None:
+    images.push(registry, "site", "1", small())
+    with running(site, "shifter-worker", "run"):
+        done = asker("shifterimg", "pull", f"{registry}/site:1")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("status: READY\n")
+        failed = asker("shifterimg", "pull", f"{registry}/site:2")
+        assert failed.returncode == 66
+        assert f"'{registry}/site:2'" in failed.stderr
+    (done_name,) = spool(site.store, "done")
+    (path,) = (site.store / "spool/done").rglob(done_name)
+    assert path.stat().st_uid == asker.user.uid
+    assert len(spool(site.store, "failed")) == 1
+    assert os.listdir(site.store / "status") == []
+    assert asker("shifterimg", "lookup", f"{registry}/site:1").returncode == 0
+
+
+def test_cron_drains_what_users_have_asked_for(site: Runner, asker: Runner, registry: str) -> None:
+    images.push(registry, "cron", "1", small())
+    with running(asker, "shifterimg", "pull", f"{registry}/cron:1") as pull:
+        until(lambda: len(os.listdir(site.store / "spool/new")) == 1)
+        assert site("shifter-worker", "drain").returncode == 0
+        output, _ = pull.communicate(timeout=_PATIENCE)
+        assert output.endswith("status: READY\n")
+    assert site("shifter-worker", "drain").returncode == 0
+
+
+def test_a_drain_beside_a_live_worker_does_no_harm(
+    site: Runner, asker: Runner, registry: str
+) -> None:
+    with running(site, "shifter-worker", "run"):
+        for number in range(3):
+            images.push(registry, "beside", str(number), small(b"%d" % number))
+            name = f"{registry}/beside:{number}"
+            with running(asker, "shifterimg", "pull", name) as pull:
+                assert site("shifter-worker", "drain").returncode == 0
+                pull.communicate(timeout=_PATIENCE)
+                assert pull.returncode == 0
+    assert len(spool(site.store, "done")) == 3
+    assert spool(site.store, "new") == spool(site.store, "work") == []
+
+
+def test_requests_and_statuses_are_for_their_owner_and_the_worker_only(
+    site: Runner, asker: Runner, registry: str
+) -> None:
+    with running(asker, "shifterimg", "pull", f"{registry}/private:1"):
+        until(lambda: len(os.listdir(site.store / "spool/new")) == 1)
+        (name,) = os.listdir(site.store / "spool/new")
+        request = (site.store / "spool/new" / name).stat()
+        status = (site.store / "status" / name).stat()
+        assert request.st_gid == status.st_gid == site.user.gid
+        assert stat.S_IMODE(request.st_mode) == 0o640
+        assert stat.S_IMODE(status.st_mode) & 0o777 == 0o770
+        for directory in ("spool/new", "spool/tmp", "status"):
+            listed = subprocess.run(
+                [*asker.user.prefix, "ls", site.store / directory], capture_output=True
+            )
+            assert listed.returncode != 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_told_to_stop_hands_its_work_back(
+    site: Runner, asker: Runner, faulty_registry: faulty.Registry, number: signal.Signals
+) -> None:
+    image = small(os.urandom(100_000))
+    digest = image.content["layers"][0]["digest"]
+    faulty_registry.add("slow", "1", image)
+    faulty_registry.fault(digest, faulty.Stall(1000))
+    with running(asker, "shifterimg", "pull", f"{faulty_registry.address}/slow:1") as pull:
+        with running(site, "shifter-worker", "run") as worker:
+            until(lambda: len(faulty_registry.asked(digest)) == 1)
+            worker.send_signal(number)
+            _, log = worker.communicate(timeout=_PATIENCE)
+            assert worker.returncode in (128 + number, 0)
+            assert "Traceback" not in log
+        assert len(spool(site.store, "new")) == 1
+        assert spool(site.store, "work") == os.listdir(site.store / "locks") == []
+        assert not list((site.store / "cache").rglob(".*"))
+        faulty_registry.heal()
+        assert site("shifter-worker", "drain").returncode == 0
+        pull.communicate(timeout=_PATIENCE)
+        assert pull.returncode == 0
+
+
+def test_a_pull_that_is_interrupted_takes_its_request_back(
+    run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    image = small(os.urandom(100_000))
+    digest = image.content["layers"][0]["digest"]
+    faulty_registry.add("slow", "1", image)
+    faulty_registry.fault(digest, faulty.Stall(1000))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = len(faulty_registry.asked(digest))
+        with running(run, "shifterimg", "pull", f"{faulty_registry.address}/slow:1") as pull:
+            until(lambda before=before: len(faulty_registry.asked(digest)) > before)  # type: ignore[misc]
+            pull.send_signal(number)
+            _, errors = pull.communicate(timeout=_PATIENCE)
+            assert pull.returncode == 128 + number
+            assert errors.strip() == ""
+        left = [path for path in run.store.rglob("*") if not path.is_dir()]
+        assert left == [run.store / "store.json"]
+
+
+def test_a_worker_log_has_one_line_an_event_and_names_who_and_what(
+    site: Runner, asker: Runner, registry: str
+) -> None:
+    images.push(registry, "log", "1", small())
+    for tag in ("1", "2"):
+        with running(asker, "shifterimg", "pull", f"{registry}/log:{tag}") as pull:
+            until(lambda: len(os.listdir(site.store / "spool/new")) == 1)
+            done = site("shifter-worker", "drain")
+            pull.communicate(timeout=_PATIENCE)
+        (line,) = done.stderr.splitlines()
+        assert f"-{asker.user.uid}-" in line
+        assert f"{registry}/log:{tag}" in line
+        assert ("INFO ready" if tag == "1" else "WARNING failed") in line
+
+
+def test_a_worker_without_a_store_says_so(site: Runner) -> None:
+    for command in ("run", "drain"):
+        done = site("shifter-worker", "--store", "/nowhere", command)
+        assert done.returncode == 72
+        assert done.stderr.startswith("shifter-worker: there is no store at '/nowhere'\n  hint: ")
