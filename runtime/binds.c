@@ -15,11 +15,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#define SYS_move_mount 429
+#endif
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
 
-enum { RECURSIVE = 0x8000, ATTRIBUTE_NOSUID = 2, ATTRIBUTE_NODEV = 4 };
+/* Of linux/mount.h and linux/fcntl.h, which older headers lack. */
+enum {
+    ATTRIBUTE_NOSUID = 2,
+    ATTRIBUTE_NODEV = 4,
+    MOVE_FROM_DESCRIPTOR = 4,
+    TREE_CLONE = 1,
+    DESCRIPTOR_ITSELF = 0x1000,
+    RECURSIVE = 0x8000,
+};
 
 /* struct mount_attr of linux/mount.h, which older headers lack. */
 struct mount_attributes {
@@ -59,6 +71,31 @@ static int is_bindable(int source)
     return 1;
 }
 
+/* Add the attributes to a mount and to all beneath it; -1 and errno where the kernel cannot. */
+static int restrict_tree(int fd, const char *path, unsigned flags, unsigned long attributes)
+{
+    struct mount_attributes change = {0, 0, 0, 0};
+
+    change.set = (attributes & MS_NOSUID ? ATTRIBUTE_NOSUID : 0) |
+                 (attributes & MS_NODEV ? ATTRIBUTE_NODEV : 0);
+    if (change.set == 0)
+        return 0;
+    return (int)syscall(SYS_mount_setattr, fd, path, RECURSIVE | flags, &change, sizeof change);
+}
+
+/* Copy the mounts at `source`; kernels before 5.12 cannot, and bind later. */
+static int copy_tree(int source, unsigned long attributes)
+{
+    int tree = (int)syscall(SYS_open_tree, source, "",
+                            TREE_CLONE | O_CLOEXEC | DESCRIPTOR_ITSELF | RECURSIVE);
+
+    if (tree >= 0 && restrict_tree(tree, "", DESCRIPTOR_ITSELF, attributes) < 0) {
+        close(tree);
+        tree = -1;
+    }
+    return tree;
+}
+
 static void add(struct binds *binds, enum bind_kind kind, const char *path,
                 unsigned long attributes)
 {
@@ -71,7 +108,11 @@ static void add(struct binds *binds, enum bind_kind kind, const char *path,
         close(source);
         return;
     }
-    *bind = (struct bind){.path = path, .source = source, .attributes = attributes, .kind = kind};
+    *bind = (struct bind){.path = path,
+                          .source = source,
+                          .tree = copy_tree(source, attributes),
+                          .attributes = attributes,
+                          .kind = kind};
     binds->count++;
 }
 
@@ -154,17 +195,11 @@ void binds_plan(struct binds *binds, uid_t caller, const char *etc)
     }
 }
 
-/* Add the attributes to the mount at `path` and to all beneath it. */
 static void restrict_mount(const char *path, unsigned long attributes)
 {
-    struct mount_attributes change = {0, 0, 0, 0};
     struct statvfs status;
 
-    if (attributes == 0)
-        return;
-    change.set = (attributes & MS_NOSUID ? ATTRIBUTE_NOSUID : 0) |
-                 (attributes & MS_NODEV ? ATTRIBUTE_NODEV : 0);
-    if (syscall(SYS_mount_setattr, AT_FDCWD, path, RECURSIVE, &change, sizeof change) == 0)
+    if (restrict_tree(AT_FDCWD, path, 0, attributes) == 0)
         return;
     if (errno != ENOSYS)
         fail(errno, NULL, "cannot restrict the mount '%s'", path);
@@ -186,8 +221,13 @@ void binds_mount(const struct binds *binds)
 
         if (bind->target[0] == '\0')
             continue;
-        snprintf(source, sizeof source, "/proc/self/fd/%d", bind->source);
         path_format(target, ROOT_DIR "%s", bind->target);
+        if (bind->tree >= 0) {
+            MUST(syscall(SYS_move_mount, bind->tree, "", AT_FDCWD, target, MOVE_FROM_DESCRIPTOR),
+                 "cannot bind '%s'", bind->path);
+            continue;
+        }
+        snprintf(source, sizeof source, "/proc/self/fd/%d", bind->source);
         MUST(mount(source, target, NULL, MS_BIND | MS_REC, NULL), "cannot bind '%s'", bind->path);
         restrict_mount(target, bind->attributes);
     }

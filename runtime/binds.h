@@ -13,6 +13,7 @@ enum bind_kind { STANDARD, HOME, CWD };
 struct bind {
     const char *path;         /* on the host, and in the container as its own links resolve it */
     int source;               /* the host's directory */
+    int tree;                 /* its mounts, copied and ready to be attached; -1: none */
     unsigned long attributes; /* MS_NOSUID, MS_NODEV: put on it and on all mounts beneath */
     enum bind_kind kind;
     mode_t inside;         /* what the image has there; 0: nothing */
@@ -24,7 +25,7 @@ struct binds {
     size_t count;
 };
 
-/* Open the sources.  In the mount namespace, while the host's root is still whole: a bind can be
+/* Open the sources and copy their mounts.  In the mount namespace, while the host's root is still whole: a bind can be
    made of no other namespace's mount.  `home` and `cwd` may be NULL. */
 void binds_open(struct binds *binds, const char *home, const char *cwd);
 

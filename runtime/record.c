@@ -109,13 +109,11 @@ static const char *check(struct record *record, const struct singles *found)
     return NULL;
 }
 
-enum record_answer record_read(struct record *record, const char *key, const char *value,
-                               size_t length, const char **why)
+enum record_answer fields_check(const char *key, const char *value, size_t length,
+                                const char **why)
 {
-    struct singles found = {NULL, NULL, NULL, NULL, NULL, NULL};
     size_t body = length - SUM_LENGTH;
 
-    memset(record, 0, sizeof *record);
     *why = "a wrong checksum";
     /* Every field, the last of the body too, is ended by a NUL: nothing below runs past it. */
     if (length < SUM_LENGTH || !sum_is_right(key, value, body) ||
@@ -124,9 +122,29 @@ enum record_answer record_read(struct record *record, const char *key, const cha
     *why = "no version";
     if (body < 3 || memcmp(value, "v=", 2) != 0)
         return RECORD_DAMAGED;
-    if (strcmp(value, "v=1") != 0)
-        return RECORD_NEWER;
-    *why = read_fields(record, value, value + body, &found);
+    return strcmp(value, "v=1") == 0 ? RECORD_READ : RECORD_NEWER;
+}
+
+const char *fields_find(const char *value, size_t length, const char *name)
+{
+    const char *end = value + length;
+
+    for (; value < end; value += strlen(value) + 1)
+        if (strncmp(value, name, strlen(name)) == 0 && value[strlen(name)] == '=')
+            return value + strlen(name) + 1;
+    return NULL;
+}
+
+enum record_answer record_read(struct record *record, const char *key, const char *value,
+                               size_t length, const char **why)
+{
+    struct singles found = {NULL, NULL, NULL, NULL, NULL, NULL};
+    enum record_answer answer = fields_check(key, value, length, why);
+
+    memset(record, 0, sizeof *record);
+    if (answer != RECORD_READ)
+        return answer;
+    *why = read_fields(record, value, value + length - SUM_LENGTH, &found);
     if (*why == NULL)
         *why = check(record, &found);
     return *why == NULL ? RECORD_READ : RECORD_DAMAGED;

@@ -20,4 +20,11 @@ enum record_answer { RECORD_READ, RECORD_DAMAGED, RECORD_NEWER };
 enum record_answer record_read(struct record *record, const char *key, const char *value,
                                size_t length, const char **why);
 
+/* Whether `value`, fields that each end with a NUL, is whole, and of the format we know. */
+enum record_answer fields_check(const char *key, const char *value, size_t length,
+                                const char **why);
+
+/* The value of the first field `name` in checked fields, or NULL. */
+const char *fields_find(const char *value, size_t length, const char *name);
+
 #endif

@@ -26,31 +26,37 @@ void root_begin(void)
     MUST(mkdir(ROOT_DIR, 0755), "cannot make a directory on the tmpfs");
 }
 
-/* The text of a file in the image; what is no readable file there has none. */
-static char *image_text(const char *path)
+/* The text of a file in the image: as the description has it, which costs nothing, or read; what
+   is no readable file there has none. */
+static const char *image_text(const char *described, const char *path)
 {
     char resolved[PATH_MAX], at[PATH_MAX];
-    mode_t mode = inside_resolve(path, resolved);
+    mode_t mode;
     char *text = NULL;
 
+    if (described != NULL)
+        return described;
+    mode = inside_resolve(path, resolved);
     path_format(at, IMAGE_DIR "%s", resolved);
     if (S_ISREG(mode))
         text = text_read(at);
     return text != NULL ? text : must_copy("");
 }
 
-static void add_identity(const struct identity *who, const char *etc)
+static void add_identity(const struct identity *who, const struct description *description,
+                         const char *etc)
 {
     char path[PATH_MAX];
 
     skeleton_directory(etc);
     path_format(path, "%s/passwd", etc);
-    skeleton_file(path, identity_passwd(who, image_text("/etc/passwd")));
+    skeleton_file(path, identity_passwd(who, image_text(description->passwd, "/etc/passwd")));
     path_format(path, "%s/group", etc);
-    skeleton_file(path, identity_group(who, image_text("/etc/group")));
+    skeleton_file(path, identity_group(who, image_text(description->group, "/etc/group")));
 }
 
-void root_build(struct binds *binds, const struct identity *who)
+void root_build(struct binds *binds, const struct identity *who,
+                const struct description *description)
 {
     char etc[PATH_MAX];
     struct stat status;
@@ -58,7 +64,7 @@ void root_build(struct binds *binds, const struct identity *who)
     MUST(stat(IMAGE_DIR, &status), "cannot read the image");
     MUST(chmod(SKELETON_DIR, status.st_mode & 07777), "cannot set up the root");
     inside_resolve("/etc", etc);
-    add_identity(who, etc);
+    add_identity(who, description, etc);
     binds_plan(binds, who->uid, etc);
     /* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
        namespace by itself: no question reaches the image's server. */

@@ -3,13 +3,15 @@
 #define SHIFTER_ROOT_H
 
 #include "binds.h"
+#include "description.h"
 #include "identity.h"
 
 /* Make the place where the root is built, and go there. */
 void root_begin(void);
 
 /* Build it, once the image is mounted. */
-void root_build(struct binds *binds, const struct identity *who);
+void root_build(struct binds *binds, const struct identity *who,
+                const struct description *description);
 
 /* Make it the root, and nothing of the host's reachable. */
 void root_enter(void);

@@ -2,6 +2,7 @@
 #include "args.h"
 #include "binds.h"
 #include "command.h"
+#include "description.h"
 #include "environment.h"
 #include "fail.h"
 #include "files.h"
@@ -69,6 +70,7 @@ int main(int argc, char **argv)
     struct record record;
     struct identity who;
     struct image image;
+    struct description description;
     struct binds binds;
     char **environment;
     mode_t mask;
@@ -89,11 +91,13 @@ int main(int argc, char **argv)
     namespaces_enter_user();
     image_serve(&image, file);
     namespaces_enter_mount();
-    binds_open(&binds, home, cwd);
     root_begin();
     image_mount(&image, IMAGE_DIR);
+    /* While the server starts. */
+    binds_open(&binds, home, cwd);
+    description_read(&description, file);
     image_check(&image, IMAGE_DIR);
-    root_build(&binds, &who);
+    root_build(&binds, &who, &description);
     root_enter();
 
     umask(mask);

@@ -22,6 +22,7 @@ _MANY = 1000
 _LONGEST_FIELD = 100
 _OCTAL_LIMIT = 1 << 33
 _PADDING = bytes(tar.BLOCK)
+_LARGEST_ACCOUNT = 65536
 
 
 class Source(Protocol):
@@ -34,29 +35,42 @@ class Source(Protocol):
         """Drop the content; return the error that says so."""
 
 
-def write(plan: Plan, layers: Sequence[Source], fd: int, progress: Callable[[int], None]) -> None:
+def write(
+    plan: Plan, layers: Sequence[Source], fd: int, progress: Callable[[int], None]
+) -> dict[str, bytes]:
     """Write PLAN to FD, with its files' data from LAYERS; PROGRESS is told of bytes written.
 
-    Raises Damaged, or BrokenPipeError if the reader has gone.
+    Returns the contents of the plan's accounts, each empty where the image has none,
+    and missing where it is too large or no text.  Raises Damaged, or BrokenPipeError
+    if the reader has gone.
     """
     sink = _Sink(fd, progress)
+    kept: dict[Node, bytes] = {}
+    for node in plan.accounts.values():
+        if node.size <= _LARGEST_ACCOUNT:
+            kept[node] = b""
     for node in plan.bare:
         sink.put(_header(node.path, node))
     for nodes, layer in zip(plan.files, layers, strict=True):
         if nodes:
-            _copy(nodes, layer, sink)
+            _copy(nodes, layer, sink, kept)
     for path, node in plan.links:
         sink.put(_header(path, node, hard=True))
     sink.put(bytes(2 * tar.BLOCK))
     sink.flush()
+    texts = {name: kept.get(node) for name, node in plan.accounts.items()}
+    empty = dict.fromkeys({"passwd", "group"} - texts.keys(), b"")
+    return empty | {name: text for name, text in texts.items() if text and b"\0" not in text}
 
 
-def _copy(nodes: list[Node], layer: Source, sink: _Sink) -> None:
+def _copy(nodes: list[Node], layer: Source, sink: _Sink, kept: dict[Node, bytes]) -> None:
     with closing(ahead(layer.check())) as pieces:
-        _copy_from(tar.Stream(pieces), nodes, layer, sink)
+        _copy_from(tar.Stream(pieces), nodes, layer, sink, kept)
 
 
-def _copy_from(stream: tar.Stream, nodes: list[Node], layer: Source, sink: _Sink) -> None:
+def _copy_from(
+    stream: tar.Stream, nodes: list[Node], layer: Source, sink: _Sink, kept: dict[Node, bytes]
+) -> None:
     for node in nodes:
         stream.skip(node.offset - stream.position)
         sink.put(_header(node.path, node))
@@ -64,6 +78,8 @@ def _copy_from(stream: tar.Stream, nodes: list[Node], layer: Source, sink: _Sink
         for piece in stream.copy(node.size):
             sink.put(piece)
             left -= len(piece)
+            if node in kept:
+                kept[node] += piece
         if left:
             raise layer.spoilt()
         sink.put(_PADDING[: -node.size % tar.BLOCK])

@@ -52,12 +52,14 @@ class Plan:
 
     ``bare`` are inodes without data, parents before children; ``files[n]`` are
     the inodes whose data lies in layer n, in its order; ``links`` are pairs of a
-    further name and its inode.  Each inode's ``path`` is its first name.
+    further name and its inode.  Each inode's ``path`` is its first name.  ``accounts``
+    are the image's passwd and group, where it has them as files.
     """
 
     bare: list[Node] = field(default_factory=list)
     files: list[list[Node]] = field(default_factory=list)
     links: list[tuple[bytes, Node]] = field(default_factory=list)
+    accounts: dict[str, Node] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -82,7 +84,12 @@ def plan(layers: Sequence[Members]) -> Plan:
     for name, mode in _MOUNT_POINTS:
         assert root.children is not None
         root.children.setdefault(name, Node(tar.DIRECTORY, mode, 0))
-    return _ordered(root, len(layers))
+    result = _ordered(root, len(layers))
+    for account in ("passwd", "group"):
+        node = _Layer(root, 0).file([b"etc", account.encode()])
+        if node is not None:
+            result.accounts[account] = node
+    return result
 
 
 class _Layer:
@@ -105,6 +112,17 @@ class _Layer:
                     whiteouts.append(parts)
         for parts in whiteouts:
             self._delete(parts[:-1], parts[-1])
+
+    def file(self, parts: Sequence[bytes]) -> Node | None:
+        """Return the file that opening PARTS would open, or None."""
+        try:
+            directory, rest = self._walk(parts)
+        except BadImage:
+            return None
+        if len(rest) != 1 or directory.children is None:
+            return None
+        node = directory.children.get(rest[0])
+        return node if node is not None and node.type == tar.FILE else None
 
     def _remember(self, target: list[bytes]) -> None:
         if (node := self._find(target)) is not None:

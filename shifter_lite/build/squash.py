@@ -23,12 +23,12 @@ from typing import BinaryIO
 
 from shifter_lite import durable
 from shifter_lite.errors import BuildFailed, Damaged, NoTool
-from shifter_lite.records import Content, Image
+from shifter_lite.records import Content, Image, seal
 
 # What a recipe covers: the tool, its options, the merge's policy.  A change in
 # what the same layers become must change it, or old images would stand for new.
 _POLICY = "root-a+rX-nosuid-nodev-noxattr-1"
-_MAGIC = b"shifter-lite image 1\n"
+_MAGIC = b"shifter-lite image 1"
 _ALIGNMENT = 4096
 # More than any tool writes at once.
 _ROOM = 4 << 20
@@ -68,20 +68,21 @@ def find_tool() -> Tool:
     )
 
 
-def write(
-    tool: Tool, feed: Callable[[int], None], content: Content, images: Path, mark: str
-) -> Image:
-    """Build an image, described by CONTENT, with TOOL, under the directory IMAGES.
+# Writes a tar archive to a descriptor; returns the texts that the launcher wants at hand.
+Feed = Callable[[int], dict[str, bytes]]
 
-    FEED writes its tar archive to the descriptor it is given.  While the image is
-    unfinished its name holds MARK, which only this worker uses.  Raises BuildFailed,
-    OSError, or what FEED raises; then nothing is left.
+
+def write(tool: Tool, feed: Feed, content: Content, images: Path, mark: str) -> Image:
+    """Build an image of what FEED writes, described by CONTENT, with TOOL, under IMAGES.
+
+    While the image is unfinished its name holds MARK, which only this worker uses.
+    Raises BuildFailed, OSError, or what FEED raises; then nothing is left.
     """
     unfinished = images / f".building.{mark}"
     try:
         with unfinished.open("x+b", buffering=0) as file:
-            _run(tool.command(unfinished), feed, file)
-            _describe(file, content)
+            texts = _run(tool.command(unfinished), feed, file)
+            _describe(file, content, texts)
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
             size = file.seek(0, os.SEEK_END)
@@ -97,7 +98,7 @@ def write(
         unfinished.unlink(missing_ok=True)
 
 
-def _run(command: list[str], feed: Callable[[int], None], file: BinaryIO) -> None:
+def _run(command: list[str], feed: Feed, file: BinaryIO) -> dict[str, bytes]:
     """Run COMMAND with what FEED writes for its input, and its output open as FILE."""
     with subprocess.Popen(
         command,
@@ -106,14 +107,16 @@ def _run(command: list[str], feed: Callable[[int], None], file: BinaryIO) -> Non
         stderr=subprocess.PIPE,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     ) as process:
-        complaint = _converse(process, feed)
+        texts, complaint = _converse(process, feed)
     if process.returncode != 0:
         _check_room(file)
         raise _failure(process.returncode, complaint)
+    return texts
 
 
-def _converse(process: subprocess.Popen[bytes], feed: Callable[[int], None]) -> str:
-    """Let FEED write to PROCESS; return what that said."""
+def _converse(process: subprocess.Popen[bytes], feed: Feed) -> tuple[dict[str, bytes], str]:
+    """Let FEED write to PROCESS; return what it returned, and what the process said."""
+    texts: dict[str, bytes] = {}
     assert process.stdin is not None
     assert process.stderr is not None
     try:
@@ -122,9 +125,9 @@ def _converse(process: subprocess.Popen[bytes], feed: Callable[[int], None]) -> 
             with suppress(PermissionError):
                 # More than the user's share of pipe memory, pipe(7): then it is slower.
                 fcntl(process.stdin, F_SETPIPE_SZ, 1 << 20)
-            feed(process.stdin.fileno())
+            texts = feed(process.stdin.fileno())
         process.stdin.close()
-        return process.stderr.read().decode(errors="replace")
+        return texts, process.stderr.read().decode(errors="replace")
     except BaseException:
         # Or it would take the end of its input for the end of the archive.
         process.kill()
@@ -151,11 +154,15 @@ def _failure(status: int, complaint: str) -> BuildFailed:
     return BuildFailed(f"tar2sqfs failed with status {status}: {last!r}")
 
 
-def _describe(file: BinaryIO, content: Content) -> None:
-    """Put CONTENT after the squashfs in FILE."""
-    end = _end(file)
-    data = _MAGIC + content.to_bytes()
-    file.seek(end)
+def _describe(file: BinaryIO, content: Content, texts: dict[str, bytes]) -> None:
+    """Put CONTENT, and TEXTS for the launcher, after the squashfs in FILE."""
+    text = content.to_bytes()
+    fields = seal(
+        b"image",
+        [(name, value.decode(errors="surrogateescape")) for name, value in sorted(texts.items())],
+    )
+    data = b"%b %d %d\n%b%b" % (_MAGIC, len(text), len(fields), text, fields)
+    file.seek(_end(file))
     file.write(data + bytes(-len(data) % _ALIGNMENT))
     file.truncate()
 
@@ -164,10 +171,11 @@ def describe(path: Path) -> Content:
     """Return the description in the image file PATH; raises Damaged."""
     with path.open("rb") as file:
         file.seek(_end(file))
-        magic, _, rest = file.read().partition(b"\n")
-    if magic + b"\n" != _MAGIC:
+        head, _, rest = file.read().partition(b"\n")
+    magic, _, sizes = head.rpartition(b" ")[0].rpartition(b" ")
+    if magic != _MAGIC or not sizes.isdigit():
         raise Damaged(f"an image has no description: {str(path)!r}")
-    return Content.from_bytes(rest.rstrip(b"\0"))
+    return Content.from_bytes(rest[: int(sizes)])
 
 
 def _end(file: BinaryIO) -> int:

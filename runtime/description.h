@@ -1,0 +1,14 @@
+/* What follows the squashfs in an image file (spool/README.md, "An image"). */
+#ifndef SHIFTER_DESCRIPTION_H
+#define SHIFTER_DESCRIPTION_H
+
+/* The texts of the image's /etc/passwd and /etc/group; NULL where the description lacks one. */
+struct description {
+    const char *passwd, *group;
+};
+
+/* Read the description of the image open on `file`.  One that is missing or unknown is empty: then
+   the image itself is asked, which takes longer. */
+void description_read(struct description *description, int file);
+
+#endif
