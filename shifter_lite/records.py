@@ -1,4 +1,4 @@
-"""What lies on disk: a request, a status, an image's record, an entry of the index.
+"""What lies in the store of an image: its description, its record, its entries in the index.
 
 Each reads itself from bytes that anybody may have written, and trusts nothing.
 Formats: spool/README.md and spool/index.md.
@@ -7,187 +7,18 @@ Formats: spool/README.md and spool/index.md.
 from __future__ import annotations
 
 import json
-import os
-import re
-import stat
-import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from shifter_lite.errors import BadReference, BadRequest, Damaged
-from shifter_lite.reference import Reference, is_digest, is_id
-
-_REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,11})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
+from shifter_lite.errors import Damaged
+from shifter_lite.reference import is_digest, is_id
 
 
 def encode_json(value: object) -> bytes:
     """Return VALUE as one line of JSON, its keys sorted: equal values are equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
-
-# ------------------------------------------------------------------ requests
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One user's wish for one image, as it lies in ``spool/new/NAME``.
-
-    ``uid`` is the owner of the file: ownership is the one thing a sender cannot
-    write.  But anybody may move a victim's file into a sticky directory, so the
-    content must name this store, this request and its owner as well.
-    """
-
-    SIZE_LIMIT: ClassVar[int] = 65536
-    AGE_LIMIT: ClassVar[int] = 7 * 86400
-    # A login node's clock may be ahead of the worker's by this many seconds.
-    CLOCK_SKEW: ClassVar[int] = 3600
-
-    name: str
-    store: str
-    uid: int
-    time: int
-    image: Reference
-    platform: str
-
-    @classmethod
-    def new(cls, *, store: str, image: Reference, platform: str) -> Self:
-        """Return a request of the calling user's, with a name never used before."""
-        now, uid = int(time.time()), os.geteuid()
-        name = f"{now}-{uid}-{os.urandom(8).hex()}"
-        return cls(name=name, store=store, uid=uid, time=now, image=image, platform=platform)
-
-    def to_bytes(self) -> bytes:
-        """Return what lies in the spool."""
-        return encode_json(
-            {
-                "v": 1,
-                "store": self.store,
-                "name": self.name,
-                "uid": self.uid,
-                "time": self.time,
-                "image": str(self.image),
-                "platform": self.platform,
-            }
-        )
-
-    @classmethod
-    def read(cls, fd: int, *, name: str, store: str, now: float) -> Self:
-        """Read the request open on FD, found in the spool of STORE as NAME at time NOW.
-
-        Raises BadRequest, saying what is wrong with it.
-        """
-        status = os.fstat(fd)
-        # A second link, or a file that others may write, could be somebody else's words.
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_mode & 0o022:
-            raise BadRequest("the request is not a plain file of one owner")
-        if status.st_size > cls.SIZE_LIMIT:
-            raise BadRequest(f"the request is larger than {cls.SIZE_LIMIT} bytes")
-        request = cls._parse(os.pread(fd, cls.SIZE_LIMIT, 0))
-        if (request.name, request.store, request.uid) != (name, store, status.st_uid):
-            raise BadRequest("the request was written for another spool, name or owner")
-        if not now - cls.AGE_LIMIT <= request.time <= now + cls.CLOCK_SKEW:
-            raise BadRequest(f"the request is of another time: {request.time}")
-        return request
-
-    @classmethod
-    def _parse(cls, data: bytes) -> Self:
-        # RecursionError is how json refuses deep nesting.
-        try:
-            fields = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"the request is not JSON: {error}") from error
-        match fields:
-            case {
-                "v": 1,
-                "store": str(store),
-                "name": str(name),
-                "uid": int(uid),
-                "time": int(asked),
-                "image": str(image),
-                "platform": str(platform),
-            } if is_platform(platform) and not any(v is True for v in fields.values()):
-                try:
-                    reference = Reference.parse(image)
-                except BadReference as error:
-                    raise BadRequest(str(error)) from error
-                return cls(
-                    name=name,
-                    store=store,
-                    uid=uid,
-                    time=asked,
-                    image=reference,
-                    platform=platform,
-                )
-        raise BadRequest("the request lacks a field, or is not version 1")
-
-
-def is_platform(text: str) -> bool:
-    """Return whether TEXT is written like ``linux/amd64`` or ``linux/arm64/v8``."""
-    return _PLATFORM.fullmatch(text) is not None
-
-
-def is_request_name(name: str) -> bool:
-    """Return whether NAME is one that a request may have."""
-    return _REQUEST_NAME.fullmatch(name) is not None
-
-
-def request_day(name: str) -> str:
-    """Return the day in UTC on which the request NAME says it was made, like ``20180524``."""
-    return day(int(name.partition("-")[0]))
-
-
-def day(seconds: float) -> str:
-    """Return the day in UTC of a time in SECONDS since 1970, like ``20180524``."""
-    return time.strftime("%Y%m%d", time.gmtime(seconds))
-
-
-# ------------------------------------------------------------------ statuses
-
-ENDED = ("READY", "FAILURE", "CANCELLED")
-STATES = ("PENDING", "PULLING", "CONVERSION", "PUBLISHING", *ENDED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What is known of a request: its state, how far it is, how it ended.
-
-    ``done`` and ``total`` are bytes; 0 where nothing is counted.
-    """
-
-    state: str
-    done: int = 0
-    total: int = 0
-    image_id: str = ""
-    fact: str = ""
-    hint: str = ""
-    exit_code: int = 0
-
-    @property
-    def ended(self) -> bool:
-        """Whether no other status will follow."""
-        return self.state in ENDED
-
-    def to_bytes(self) -> bytes:
-        """Return what lies in ``status/NAME/``."""
-        return encode_json({"v": 1, **asdict(self)})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Read a status; raises Damaged."""
-        fields = _object(data, "status")
-        try:
-            status = cls(**{key: fields[key] for key in cls.__dataclass_fields__})
-        except KeyError as error:
-            raise Damaged(f"a status lacks {error}") from error
-        if status.state not in STATES:
-            raise Damaged(f"a status has an unknown state: {status.state!r}")
-        return status
-
-
-# ------------------------------------------------------------------ images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +54,7 @@ class Content:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read what ``to_bytes`` wrote; raises Damaged."""
-        fields = _object(data, "image")
+        fields = read_json(data, "image")
         try:
             return cls._from_fields(fields)
         except (KeyError, TypeError) as error:
@@ -264,15 +95,12 @@ class Image:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a record; raises Damaged."""
-        match _object(data, "record"):
+        match read_json(data, "record"):
             case {"id": str(image_id), "size": int(size), "content": dict(content)} if is_id(
                 image_id
             ):
                 return cls(id=image_id, size=size, content=Content.from_bytes(encode_json(content)))
         raise Damaged("an image's record lacks a field")
-
-
-# ------------------------------------------------------------------ the index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,7 +212,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
+def read_json(data: bytes, what: str) -> dict[str, Any]:
+    """Return the fields of DATA, a WHAT of version 1; raises Damaged."""
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:

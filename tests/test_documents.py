@@ -11,7 +11,8 @@ import pytest
 
 from shifter_lite import config, errors
 from shifter_lite.cli import admin, shifterimg, worker
-from shifter_lite.records import STATES, Entry
+from shifter_lite.records import Entry
+from shifter_lite.request import STATES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

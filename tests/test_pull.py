@@ -290,6 +290,10 @@ def test_verify_finds_every_fault(run: Runner, registry: str) -> None:
     done = run("shifter-admin", "verify")
     assert done.returncode == 70
     assert "content has changed" in done.stderr
+    path.write_bytes(b"short")
+    done = run("shifter-admin", "verify")
+    assert done.returncode == 70
+    assert "is no squashfs" in done.stderr
     path.unlink()
     done = run("shifter-admin", "verify")
     assert done.returncode == 70
@@ -428,7 +432,17 @@ def test_a_layer_that_is_cut_off_on_the_way_is_busy(
     image = small()
     faulty_registry.add("x", "1", image)
     faulty_registry.fault(layer_digest(image), faulty.Cut(50))
-    refused(run, f"{faulty_registry.address}/x:1", 75, "in the middle")
+    refused(run, f"{faulty_registry.address}/x:1", 75, "in the middle", "the connection was cut")
+
+
+def test_a_blob_that_the_registry_has_lost_is_no_unknown_image(
+    run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    image = small()
+    faulty_registry.add("x", "1", image)
+    faulty_registry.fault(layer_digest(image), faulty.Answer(404))
+    words = ("layer 1", "has no blob", layer_digest(image))
+    refused(run, f"{faulty_registry.address}/x:1", 65, *words)
 
 
 def test_a_manifest_or_config_with_the_wrong_digest_is_refused(

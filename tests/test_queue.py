@@ -19,8 +19,8 @@ from shifter_lite.layout import TREE, Layout
 from shifter_lite.queue import claim, status, submit, sweep
 from shifter_lite.queue.claim import Claim, Worker
 from shifter_lite.queue.watch import Watch
-from shifter_lite.records import Request, Status, day, request_day
 from shifter_lite.reference import Reference
+from shifter_lite.request import Request, Status, day, request_day
 
 
 @pytest.fixture
@@ -381,7 +381,7 @@ from pathlib import Path
 from shifter_lite import store
 from shifter_lite.layout import Layout
 from shifter_lite.queue.submit import submit
-from shifter_lite.records import Request
+from shifter_lite.request import Request
 from shifter_lite.reference import Reference
 layout = Layout(Path(sys.argv[1]))
 identity = store.identity(layout)

@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shifter_lite.errors import BadRequest, Damaged
-from shifter_lite.records import (
-    Config,
-    Content,
-    Entry,
-    Image,
-    Request,
-    Status,
-    is_request_name,
-    seal,
-    unseal,
-)
+from shifter_lite.records import Config, Content, Entry, Image, seal, unseal
 from shifter_lite.reference import Reference
+from shifter_lite.request import Request, Status, is_request_name
 
 STORE = "0123456789abcdef" * 2
 DIGEST = "sha256:" + "ab" * 32

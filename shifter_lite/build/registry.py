@@ -24,7 +24,7 @@ from oras.provider import Registry as OrasRegistry
 
 from shifter_lite.build import manifest as documents
 from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
-from shifter_lite.errors import BadImage, Denied, NotFound, RegistryBusy
+from shifter_lite.errors import BadImage, Denied, NotFound, RegistryBusy, ShifterError
 from shifter_lite.reference import Reference
 
 _HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -94,7 +94,8 @@ class Registry:
 
         The bytes are as they came: whoever reads them checks them.
         """
-        with self._get(f"{self._base}/blobs/{descriptor.digest}", {}) as response:
+        missing = BadImage(f"the registry has no blob {descriptor.digest}, which the image needs")
+        with self._get(f"blobs/{descriptor.digest}", {}, missing) as response:
             self._open.append(response)
             try:
                 yield lambda size: _read(response, size)
@@ -114,7 +115,11 @@ class Registry:
     def _document(self, wanted: str) -> tuple[dict[str, Any], str, str]:
         """Return the manifest or index WANTED, its media type, and its digest."""
         accept = ", ".join((*documents.MANIFESTS, *documents.INDEXES))
-        with self._get(f"{self._base}/manifests/{wanted}", {"Accept": accept}) as response:
+        missing = NotFound(
+            f"the registry has no image {str(self._reference)!r}",
+            hint="check the name and the tag; a private image looks missing, too",
+        )
+        with self._get(f"manifests/{wanted}", {"Accept": accept}, missing) as response:
             data = b"".join(iter(lambda: _read(response, 65536, documents.LARGEST_JSON), b""))
             content_type = response.headers.get("Content-Type", "")
             promised = response.headers.get("Docker-Content-Digest", "")
@@ -127,7 +132,8 @@ class Registry:
         documents.refuse_schema_1(kind)
         return document, kind, digest
 
-    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
+    def _get(self, path: str, headers: dict[str, str], missing: ShifterError) -> requests.Response:
+        """Return the registry's answer to PATH; raises MISSING if it has no such thing."""
         # The undecorated method: oras's token dance without its retries.
         request = OrasRegistry.do_request.__wrapped__
         # Digests are of the bytes as they lie there, not as some proxy packs them.
@@ -135,7 +141,7 @@ class Registry:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response: requests.Response = request(
-                    self._oras, url, "GET", headers=dict(headers), stream=True
+                    self._oras, f"{self._base}/{path}", "GET", headers=dict(headers), stream=True
                 )
             except requests.ConnectionError as error:
                 # A kept connection that the registry had closed fails once; nobody
@@ -150,17 +156,14 @@ class Registry:
             else:
                 if response.status_code == 200:
                     return response
-                self._refuse(response)
+                self._refuse(response, missing)
         raise AssertionError("the last attempt returns or raises")
 
-    def _refuse(self, response: requests.Response) -> NoReturn:
+    def _refuse(self, response: requests.Response, missing: ShifterError) -> NoReturn:
         with response:
             status = response.status_code
         if status == 404:
-            raise NotFound(
-                f"the registry has no image {str(self._reference)!r}",
-                hint="check the name and the tag; a private image looks missing, too",
-            )
+            raise missing
         if status in (401, 403):
             raise self._denied()
         if status in (408, 429) or status >= 500:
@@ -212,6 +215,8 @@ def _is_reset(error: BaseException) -> bool:
 def _cause(error: BaseException) -> str:
     """Return the innermost reason that a person can read."""
     for link in reversed(list(_chain(error))):
+        if isinstance(link, urllib3.exceptions.IncompleteRead):
+            return "the connection was cut"
         if isinstance(link, socket.gaierror):
             return "no such host"
         if isinstance(link, OSError) and link.strerror:

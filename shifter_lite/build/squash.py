@@ -15,11 +15,12 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import F_SETPIPE_SZ, fcntl
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from shifter_lite import durable
 from shifter_lite.errors import BuildFailed, Damaged, NoTool
@@ -83,11 +84,9 @@ def write(tool: Tool, feed: Feed, content: Content, images: Path, mark: str) -> 
         with unfinished.open("x+b", buffering=0) as file:
             texts = _run(tool.command(unfinished), feed, file)
             _describe(file, content, texts)
-            os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
             size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            image_id = hashlib.file_digest(file, "sha256").hexdigest()
+            image_id = _sync(file)
         target = images / image_id[:2] / f"{image_id}.squashfs"
         durable.make_directory(target.parent, 0o755)
         # The same content has the same name: an image that is there is never written over.
@@ -98,7 +97,17 @@ def write(tool: Tool, feed: Feed, content: Content, images: Path, mark: str) -> 
         unfinished.unlink(missing_ok=True)
 
 
-def _run(command: list[str], feed: Feed, file: BinaryIO) -> dict[str, bytes]:
+def _sync(file: FileIO) -> str:
+    """Bring FILE to disk, and return its SHA-256, which is reckoned meanwhile."""
+    file.seek(0)
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(os.fsync, file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        synced.result()
+    return digest
+
+
+def _run(command: list[str], feed: Feed, file: FileIO) -> dict[str, bytes]:
     """Run COMMAND with what FEED writes for its input, and its output open as FILE."""
     with subprocess.Popen(
         command,
@@ -134,7 +143,7 @@ def _converse(process: subprocess.Popen[bytes], feed: Feed) -> tuple[dict[str, b
         raise
 
 
-def _check_room(file: BinaryIO) -> None:
+def _check_room(file: FileIO) -> None:
     """Raise OSError if there is no room, or no quota, left: the tool only says "I/O error".
 
     It removes what it wrote, but FILE keeps its room taken until it is closed.
@@ -154,7 +163,7 @@ def _failure(status: int, complaint: str) -> BuildFailed:
     return BuildFailed(f"tar2sqfs failed with status {status}: {last!r}")
 
 
-def _describe(file: BinaryIO, content: Content, texts: dict[str, bytes]) -> None:
+def _describe(file: FileIO, content: Content, texts: dict[str, bytes]) -> None:
     """Put CONTENT, and TEXTS for the launcher, after the squashfs in FILE."""
     text = content.to_bytes()
     fields = seal(
@@ -169,7 +178,7 @@ def _describe(file: BinaryIO, content: Content, texts: dict[str, bytes]) -> None
 
 def describe(path: Path) -> Content:
     """Return the description in the image file PATH; raises Damaged."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(_end(file))
         head, _, rest = file.read().partition(b"\n")
     magic, _, sizes = head.rpartition(b" ")[0].rpartition(b" ")
@@ -178,11 +187,11 @@ def describe(path: Path) -> Content:
     return Content.from_bytes(rest[: int(sizes)])
 
 
-def _end(file: BinaryIO) -> int:
+def _end(file: FileIO) -> int:
     """Return where the squashfs in FILE ends, padding included."""
     file.seek(0)
     head = file.read(_SUPERBLOCK.size)
     if len(head) < _SUPERBLOCK.size or not head.startswith(b"hsqs"):
-        raise BuildFailed("the squashfs tool wrote something that is no squashfs")
+        raise Damaged(f"it is no squashfs: {file.name!r}")
     used = int(_SUPERBLOCK.unpack(head)[1])
     return used + -used % _ALIGNMENT

@@ -19,7 +19,8 @@ from sqlite_utils import Database
 
 from shifter_lite.catalog import schema
 from shifter_lite.errors import Damaged
-from shifter_lite.records import Entry, Image, Request
+from shifter_lite.records import Entry, Image
+from shifter_lite.request import Request
 
 
 class Catalog:
@@ -44,13 +45,6 @@ class Catalog:
         """Close it."""
         self._database.close()
 
-    def find(self, digest: str, recipe: str) -> str | None:
-        """Return the id of the image built from the manifest DIGEST by RECIPE, or None."""
-        rows = self._database.query(
-            "select id from images where digest = ? and recipe = ?", (digest, recipe)
-        )
-        return next((str(row["id"]) for row in rows), None)
-
     @property
     def generation(self) -> int:
         """The newest generation of the index that the catalog knows all of."""
@@ -72,11 +66,13 @@ class Catalog:
             schema.table(self._database, "names").insert_all(rows)
             self._database.execute("update seen set generation = ?", (generation,))
 
-    def record(self, image: Image, names: Iterable[str], when: int) -> None:
-        """Know IMAGE, under NAMES since WHEN."""
+    def add(self, generation: int, image: Image, names: Iterable[tuple[str, Entry]]) -> None:
+        """Know IMAGE under NAMES, which is all that is new in GENERATION of the index."""
         self._insert(image)
-        rows = [{"name": name, "image": image.id, "time": when} for name in names]
-        schema.table(self._database, "names").upsert_all(rows, pk="name")
+        rows = [{"name": name, "image": e.id, "time": e.time} for name, e in names]
+        with self._database.conn:
+            schema.table(self._database, "names").upsert_all(rows, pk="name")
+            self._database.execute("update seen set generation = ?", (generation,))
 
     def record_pull(self, request: Request, image_id: str, when: int, *, built: bool) -> None:
         """Know that REQUEST was answered with IMAGE_ID at WHEN, BUILT for it or found."""

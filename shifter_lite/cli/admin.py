@@ -6,7 +6,7 @@ import hashlib
 
 import click
 
-from shifter_lite import store, worker
+from shifter_lite import steps, store
 from shifter_lite.build import squash
 from shifter_lite.cli import boundary
 from shifter_lite.errors import Damaged
@@ -54,7 +54,7 @@ def _faults(layout: Layout, entry: Entry) -> list[str]:
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        record = worker.read_record(layout, entry.id)
+        record = steps.read_record(layout, entry.id)
         described = squash.describe(path)
     except FileNotFoundError as error:
         return [f"{entry.id}: missing: {error.filename!r}"]

@@ -18,8 +18,8 @@ from shifter_lite.cli import boundary
 from shifter_lite.errors import BadReference, Reported
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, status, submit
-from shifter_lite.records import Request, Status, is_platform
 from shifter_lite.reference import Reference
+from shifter_lite.request import Request, Status, is_platform
 
 _PAUSE = 0.1
 _PATIENCE = 30.0

@@ -26,21 +26,21 @@ _KEEP_SECONDS = 600
 
 
 def publish(index: Path, names: Mapping[str, Entry], *, store: str) -> int:
-    """Make NAMES, normalised name to entry, visible in the directory INDEX of STORE.
+    """Make NAMES, keys of the index to entries, visible in the directory INDEX of STORE.
 
     Returns the generation that holds them: a new one, or the newest if it says
-    the same already.
+    the same already.  Whatever else the newest holds is kept as it is.
     """
     while True:
         with newest(index) as opened:
             generation = opened.generation if opened else 0
-            entries = dict(opened.entries()) if opened else {}
-        if all(_same(entries.get(name), entry) for name, entry in names.items()):
+            items = dict(opened.items()) if opened else {}
+        if all(_same(items, name.encode(), entry) for name, entry in names.items()):
             return generation
-        data = _encode({**entries, **names}, generation + 1, store)
+        items |= {name.encode(): entry.to_bytes(name.encode()) for name, entry in names.items()}
         try:
             durable.publish(
-                data,
+                _encode(items, generation + 1, store),
                 index / generation_name(generation + 1),
                 index / f".{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}",
                 0o644,
@@ -51,22 +51,22 @@ def publish(index: Path, names: Mapping[str, Entry], *, store: str) -> int:
         return generation + 1
 
 
-def _same(old: Entry | None, new: Entry) -> bool:
-    return old is not None and old.id == new.id
+def _same(items: Mapping[bytes, bytes], key: bytes, new: Entry) -> bool:
+    return key in items and Entry.from_bytes(key, items[key]).id == new.id
 
 
-def _encode(entries: Mapping[str, Entry], generation: int, store: str) -> bytes:
+def _encode(items: Mapping[bytes, bytes], generation: int, store: str) -> bytes:
+    names = sum(not key.startswith(b"\0") for key in items)
     meta = seal(
         META,
         [
             ("generation", str(generation)),
             ("time", str(int(time.time()))),
-            ("names", str(len(entries))),
+            ("names", str(names)),
             ("store", store),
         ],
     )
-    named = ((key.encode(), entries[key]) for key in sorted(entries))
-    return cdb.encode([(META, meta), *((key, entry.to_bytes(key)) for key, entry in named)])
+    return cdb.encode(sorted({**items, META: meta}.items()))
 
 
 def _prune(index: Path) -> None:

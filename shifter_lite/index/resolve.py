@@ -68,9 +68,13 @@ class Index:
             raise Damaged(f"generation {self.generation} of the index has no meta entry")
         return unseal(META, value)
 
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every key with its value; raises Damaged."""
+        return cdb.items(self._pread(self._size, 0))
+
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """Yield every key that users may write, with its entry; raises Damaged."""
-        for key, value in cdb.items(self._pread(self._size, 0)):
+        for key, value in self.items():
             if not key.startswith(b"\0"):
                 yield key.decode(), Entry.from_bytes(key, value)
 

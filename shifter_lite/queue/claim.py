@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from shifter_lite import durable
 from shifter_lite.errors import BadConfig, BadRequest
 from shifter_lite.layout import Layout
-from shifter_lite.records import Request, is_request_name, request_day
+from shifter_lite.request import Request, is_request_name, request_day
 
 _LOST = (errno.ENOENT, errno.ESTALE)
 _LOCK = re.compile(r"worker\.(?P<worker>.+)\.lock")

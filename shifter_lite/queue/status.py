@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
-from shifter_lite.records import Status
+from shifter_lite.request import Status
 
 _NAME = re.compile(r"[0-9]{6}\.json")
 _KEEP = 2

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from shifter_lite import durable
 from shifter_lite.layout import Layout
-from shifter_lite.records import Request
+from shifter_lite.request import Request
 
 
 def submit(layout: Layout, request: Request) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
-from shifter_lite.records import Request, day, is_request_name, request_day
+from shifter_lite.request import Request, day, is_request_name, request_day
 
 _WRITING_SECONDS = 36 * 3600
 _REMEMBERED_SECONDS = Request.AGE_LIMIT + 2 * 86400
