@@ -59,7 +59,7 @@ class Registry:
         self._oras = OrasRegistry(insecure=plain)
         self._oras.session = _Session()
         self._oras.auth.session = self._oras.session
-        self._open: list[requests.Response] = []
+        self._open: set[socket.socket] = set()
         self._base = f"{scheme}://{host}/v2/{reference.path}"
 
     def manifest(self, platform: str) -> Manifest:
@@ -96,20 +96,19 @@ class Registry:
         """
         missing = BadImage(f"the registry has no blob {descriptor.digest}, which the image needs")
         with self._get(f"blobs/{descriptor.digest}", {}, missing) as response:
-            self._open.append(response)
+            end = _connection(response)
+            self._open.add(end)
             try:
                 yield lambda size: _read(response, size)
             finally:
-                self._open.remove(response)
+                self._open.remove(end)
+                end.close()
 
     def abort(self) -> None:
         """Let every read of a blob that is under way fail."""
-        for response in list(self._open):
-            # It may have ended, and its socket be gone, by now.
-            with (
-                suppress(OSError, ValueError),
-                socket.socket(fileno=os.dup(response.raw.fileno())) as end,
-            ):
+        for end in list(self._open):
+            # The registry may have hung up by itself.
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def _document(self, wanted: str) -> tuple[dict[str, Any], str, str]:
@@ -192,6 +191,15 @@ def check(data: bytes, digest: str, what: str) -> None:
     found = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if found != digest:
         raise BadImage(f"the {what} has the wrong digest: {found}, not {digest}")
+
+
+def _connection(response: requests.Response) -> socket.socket:
+    """Return the connection that RESPONSE comes by, as a socket of our own."""
+    try:
+        return socket.socket(fileno=os.dup(response.raw.fileno()))
+    except AttributeError:
+        # http.client has let go of it: the answer has no body.
+        return socket.socket()
 
 
 def _read(response: requests.Response, size: int, limit: int = 0) -> bytes:
