@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -74,7 +73,7 @@ def fetch(
     """Bring the layers of MANIFEST, whose content is what CONFIG says; raises BadImage."""
     sizes = {layer.digest: layer.size for layer in manifest.layers}
     progress = _Progress("PULLING", sum(sizes.values()), report)
-    layers = blobs.fetch(manifest.layers, registry, bench.layout.blobs, progress)
+    layers = blobs.fetch(manifest.layers, registry, bench.layout.blobs, progress, bench.worker.name)
     for number, (layer, wanted) in enumerate(zip(layers, config.diff_ids, strict=True), 1):
         if layer.diff_id != wanted:
             raise BadImage(
@@ -89,11 +88,11 @@ def members_of(layer: blobs.Blob) -> merge.Members:
     return lambda: toc.read(layer.toc)
 
 
-def content_of(bench: Bench, request: Request, manifest: Manifest, config: ImageConfig) -> Content:
+def content_of(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
     """Return what the image will be, by which it describes itself."""
     return Content(
         digest=manifest.digest,
-        platform=request.platform,
+        platform=config.platform,
         recipe=bench.tool.recipe,
         layers=tuple(layer.digest for layer in manifest.layers),
         config=config.config,
@@ -120,10 +119,10 @@ def make_image(
         raise
 
 
-def write_record(layout: Layout, image: Image) -> None:
+def write_record(bench: Bench, image: Image) -> None:
     """Put the record of IMAGE beside it."""
-    path = layout.record(image.id)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    path = bench.layout.record(image.id)
+    unfinished = path.with_name(f".{path.name}.{bench.worker.name}")
     try:
         durable.publish(image.to_bytes(), path, unfinished, 0o644)
     except FileExistsError:
@@ -153,7 +152,7 @@ def names_of(request: Request, manifest: Manifest, image: Image) -> dict[str, En
 def publish_names(bench: Bench, names: Mapping[str, Entry]) -> int:
     """Make NAMES visible to compute nodes; return the generation of the index that holds them."""
     with lock(bench.layout.locks / "publish.lock"):
-        return publish.publish(bench.layout.index, names, store=bench.store)
+        return publish.publish(bench.layout.index, names, store=bench.store, mark=bench.worker.name)
 
 
 def catalog_class() -> type[Catalog]:

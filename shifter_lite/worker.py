@@ -38,14 +38,15 @@ def build(bench: Bench, request: Request, report: Report) -> Image:
         config = registry.config(manifest)
         layers = steps.fetch(bench, registry, manifest, config, report)
         plan = merge.plan([steps.members_of(layer) for layer in layers])
-        content = steps.content_of(bench, request, manifest, config)
+        content = steps.content_of(bench, manifest, config)
         image = steps.make_image(bench, plan, layers, content, report)
-        steps.write_record(bench.layout, image)
+        steps.write_record(bench, image)
     report(Status(state="PUBLISHING"))
     names = steps.names_of(request, manifest, image)
     generation = steps.publish_names(bench, names)
     steps.catalogue(bench, request, image, names, generation, built=built)
-    blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
+    if built:
+        blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
     return image
 
 
@@ -125,8 +126,10 @@ def _reason(error: ShifterError | OSError) -> ShifterError:
 
 
 def _remove_unfinished(bench: Bench) -> None:
-    """Remove images that dead workers left unfinished."""
+    """Remove files that dead workers left unfinished: hidden, and ending with their names."""
     living = bench.worker.living()
-    for path in bench.layout.images.glob(".building.*"):
-        if path.name.removeprefix(".building.") not in living:
-            path.unlink(missing_ok=True)
+    layout = bench.layout
+    for place in (layout.images, layout.blobs, layout.index):
+        for path in (*place.glob(".*"), *place.glob("??/.*")):
+            if ".".join(path.name.split(".")[-3:]) not in living:
+                path.unlink(missing_ok=True)

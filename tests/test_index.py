@@ -12,6 +12,7 @@ from shifter_lite.index import publish, resolve
 from shifter_lite.records import Config, Entry
 
 STORE = "0123456789abcdef" * 2
+MARK = "host.1.abc"
 
 
 def entry(number: int = 0) -> Entry:
@@ -28,8 +29,8 @@ def index(tmp_path: Path) -> Path:
 
 
 def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
-    assert publish.publish(index, {"a:1": entry(1)}, store=STORE) == 1
-    assert publish.publish(index, {"b:1": entry(2)}, store=STORE) == 2
+    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK) == 1
+    assert publish.publish(index, {"b:1": entry(2)}, store=STORE, mark=MARK) == 2
     assert resolve.lookup(index, "a:1") == entry(1)
     assert resolve.lookup(index, "b:1") == entry(2)
     with resolve.newest(index) as newest:
@@ -41,21 +42,21 @@ def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
 
 
 def test_what_is_published_already_makes_no_generation(index: Path) -> None:
-    publish.publish(index, {"a:1": entry(1)}, store=STORE)
-    assert publish.publish(index, {"a:1": entry(1)}, store=STORE) == 1
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK)
+    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK) == 1
     assert os.listdir(index) == ["images.0000000001.cdb"]
 
 
 def test_a_name_moves_to_a_newer_image(index: Path) -> None:
-    publish.publish(index, {"a:1": entry(1)}, store=STORE)
-    publish.publish(index, {"a:1": entry(2)}, store=STORE)
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK)
+    publish.publish(index, {"a:1": entry(2)}, store=STORE, mark=MARK)
     assert resolve.lookup(index, "a:1") == entry(2)
 
 
 def test_absent_empty_and_missing_are_told_apart(index: Path) -> None:
     with pytest.raises(NotFound, match="no image 'a:1'"):
         resolve.lookup(index, "a:1")
-    publish.publish(index, {"b:1": entry()}, store=STORE)
+    publish.publish(index, {"b:1": entry()}, store=STORE, mark=MARK)
     with pytest.raises(NotFound, match="no image 'a:1'"):
         resolve.lookup(index, "a:1")
     with pytest.raises(NoStore, match="no store at"):
@@ -63,7 +64,7 @@ def test_absent_empty_and_missing_are_told_apart(index: Path) -> None:
 
 
 def test_a_damaged_generation_is_not_called_absent(index: Path) -> None:
-    publish.publish(index, {"a:1": entry()}, store=STORE)
+    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK)
     path = index / "images.0000000001.cdb"
     path.write_bytes(path.read_bytes()[:2100])
     with pytest.raises(Damaged):
@@ -71,7 +72,7 @@ def test_a_damaged_generation_is_not_called_absent(index: Path) -> None:
 
 
 def test_names_that_are_no_generation_are_ignored(index: Path) -> None:
-    publish.publish(index, {"a:1": entry()}, store=STORE)
+    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK)
     for name in (
         ".images.0000000009.cdb",
         "images.9.cdb",
@@ -85,7 +86,7 @@ def test_names_that_are_no_generation_are_ignored(index: Path) -> None:
 
 
 def test_a_symbolic_link_is_not_followed_to_an_index(index: Path) -> None:
-    publish.publish(index, {"a:1": entry()}, store=STORE)
+    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK)
     (index / "images.0000000002.cdb").symlink_to(index / "images.0000000001.cdb")
     with pytest.raises(OSError, match="symbolic links"):
         resolve.lookup(index, "a:1")
@@ -93,18 +94,19 @@ def test_a_symbolic_link_is_not_followed_to_an_index(index: Path) -> None:
 
 def test_generations_are_kept_for_those_who_are_still_opening_them(index: Path) -> None:
     for number in range(1, 9):
-        publish.publish(index, {"a:1": entry(number)}, store=STORE)
+        publish.publish(index, {"a:1": entry(number)}, store=STORE, mark=MARK)
     assert len(resolve.generations(index)) == 8
     old = time.time() - 601
     for number in range(1, 9):
         os.utime(index / resolve.generation_name(number), (old, old))
-    publish.publish(index, {"a:1": entry(9)}, store=STORE)
+    publish.publish(index, {"a:1": entry(9)}, store=STORE, mark=MARK)
     assert resolve.generations(index) == [9, 8, 7, 6, 5]
 
 
 def _publish_many(index: Path, worker: int) -> None:
     for number in range(20):
-        publish.publish(index, {f"w{worker}:{number}": entry(worker)}, store=STORE)
+        names = {f"w{worker}:{number}": entry(worker)}
+        publish.publish(index, names, store=STORE, mark=f"host.{worker}.abc")
 
 
 def test_publishers_without_a_lock_lose_none_of_each_others_names(index: Path) -> None:

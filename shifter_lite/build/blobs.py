@@ -88,15 +88,16 @@ class Source(Protocol):
 
 
 def fetch(
-    layers: Sequence[Descriptor], source: Source, cache: Path, progress: Progress
+    layers: Sequence[Descriptor], source: Source, cache: Path, progress: Progress, mark: str
 ) -> list[Blob]:
     """Return LAYERS as blobs in the directory CACHE, downloaded from SOURCE where they lack.
 
-    PROGRESS is told of every piece's size in bytes.  Raises BadImage, naming the
+    PROGRESS is told of every piece's size in bytes.  While a blob is unfinished its name
+    ends with MARK, which only this worker uses.  Raises BadImage, naming the
     layer, or what SOURCE raises; then nothing unfinished is left in CACHE.
     """
     unique = {layer.digest: (number, layer) for number, layer in enumerate(layers, 1)}
-    fetched = _Fetch(list(unique.values()), source, cache, progress).run()
+    fetched = _Fetch(list(unique.values()), source, cache, progress, mark).run()
     return [fetched[layer.digest] for layer in layers]
 
 
@@ -109,10 +110,11 @@ class _Fetch:
         source: Source,
         cache: Path,
         progress: Progress,
+        mark: str,
     ) -> None:
         self._todo = layers[::-1]
         self._source, self._cache, self._progress = source, cache, progress
-        self._mark = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._mark = mark
         self._fetched: dict[str, Blob] = {}
         self._failed: list[BaseException] = []
         self._ended = Semaphore(0)

@@ -66,9 +66,10 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """The image's config: how to run it, and the digests of its layers uncompressed."""
+    """The image's config: how to run it, where, and the digests of its layers uncompressed."""
 
     config: Config
+    platform: str
     diff_ids: tuple[str, ...]
 
 
@@ -200,7 +201,8 @@ def read_config(document: dict[str, Any], manifest: Manifest) -> ImageConfig:
     run = {} if run is None else run
     if not isinstance(run, dict):
         raise BadImage("the image config's 'config' is not an object")
-    return ImageConfig(_run_config(run), tuple(diff_ids))
+    words = (_text(document.get(key), key) for key in ("os", "architecture", "variant"))
+    return ImageConfig(_run_config(run), "/".join(filter(None, words)), tuple(diff_ids))
 
 
 def _run_config(run: dict[str, Any]) -> Config:

@@ -8,7 +8,6 @@ without a lock.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,11 +24,12 @@ _KEEP_COUNT = 5
 _KEEP_SECONDS = 600
 
 
-def publish(index: Path, names: Mapping[str, Entry], *, store: str) -> int:
+def publish(index: Path, names: Mapping[str, Entry], *, store: str, mark: str) -> int:
     """Make NAMES, keys of the index to entries, visible in the directory INDEX of STORE.
 
     Returns the generation that holds them: a new one, or the newest if it says
     the same already.  Whatever else the newest holds is kept as it is.
+    While the file is unfinished its name ends with MARK, which only this worker uses.
     """
     while True:
         with newest(index) as opened:
@@ -42,7 +42,7 @@ def publish(index: Path, names: Mapping[str, Entry], *, store: str) -> int:
             durable.publish(
                 _encode(items, generation + 1, store),
                 index / generation_name(generation + 1),
-                index / f".{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}",
+                index / f".{mark}",
                 0o644,
             )
         except FileExistsError:

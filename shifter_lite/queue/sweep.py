@@ -24,7 +24,7 @@ def sweep(layout: Layout) -> None:
     """Remove what is too old from the spool and the statuses of LAYOUT."""
     now = time.time()
     oldest = day(now - _REMEMBERED_SECONDS)
-    for path in layout.writing.iterdir():
+    for path in (*layout.writing.iterdir(), *layout.root.glob(".store.*")):
         with suppress(FileNotFoundError):
             if now - path.lstat().st_mtime > _WRITING_SECONDS:
                 _remove(path)
