@@ -29,10 +29,11 @@ class ShifterError(Exception):
     """An error with one sentence of fact and, if we know it, what to do next."""
 
     exit_code: ClassVar[int] = 1
+    usual_hint: ClassVar[str] = ""
 
     def __init__(self, fact: str, *, hint: str = "") -> None:
         super().__init__(fact)
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
 
 class BadReference(ShifterError):
@@ -45,12 +46,14 @@ class BadRequest(ShifterError):
     """A file in the spool that is not a request, or not its owner's."""
 
     exit_code = 65
+    usual_hint = "ask with: shifterimg pull NAME"
 
 
 class BadImage(ShifterError):
     """The registry's content is wrong, or is not a container image."""
 
     exit_code = 65
+    usual_hint = "the image is broken: tell whoever made it"
 
 
 class NotFound(ShifterError):
@@ -69,12 +72,14 @@ class Damaged(ShifterError):
     """A file of our own is not as we write it."""
 
     exit_code = 70
+    usual_hint = "tell the administrator of the store: shifter-admin verify"
 
 
 class BuildFailed(ShifterError):
     """A program that we need failed for a reason of its own."""
 
     exit_code = 71
+    usual_hint = "tell the administrator of the store"
 
 
 class NoStore(ShifterError):

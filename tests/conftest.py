@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
@@ -68,6 +69,13 @@ def installed(program: str) -> Path:
     if not path.exists():
         pytest.fail(f"{path} is not there: pip install . first, or run scripts/test")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_can_interrupt() -> None:
+    """Let tests send SIGINT, which shells let their background jobs, and so us, ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

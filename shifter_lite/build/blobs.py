@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Semaphore, Thread
 from typing import Protocol
 
 from shifter_lite.build import tar, toc
 from shifter_lite.build.ahead import ahead
-from shifter_lite.build.inflate import Read, inflate
+from shifter_lite.build.inflate import inflate
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.errors import BadImage, Damaged
 
@@ -27,8 +28,11 @@ _PIECE = 1 << 18
 # Seconds that a thread which was told to stop has for it, before it is left behind.
 _LAST_WORDS = 2.0
 _PATIENCE = 0.1
+_ON_THE_WAY = "the registry, or something on the way, changed it: pull again, or tell who runs it"
 
 Progress = Callable[[int], None]
+# Reads up to so many bytes; none at the end.
+Read = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +53,9 @@ class Blob:
         """Yield the blob's content, uncompressed; raises Damaged if the cache has spoiled it."""
         hashed = hashlib.sha256()
         with self.path.open("rb", buffering=0) as file:
-
-            def read(size: int) -> bytes:
-                data = file.read(size)
-                if not self.fresh:
-                    hashed.update(data)
-                return data
-
+            pieces = iter(partial(file.read, _PIECE), b"")
             try:
-                yield from inflate(read)
+                yield from inflate(pieces if self.fresh else _hashing(pieces, hashed.update))
             except BadImage as error:
                 raise self.spoilt() from error
         if not self.fresh and f"sha256:{hashed.hexdigest()}" != self.digest:
@@ -178,6 +176,12 @@ class _Fetch:
         return Blob(number, layer.digest, path, table, diff_id, fresh=True)
 
 
+def _hashing(pieces: Iterator[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        update(piece)
+        yield piece
+
+
 def _has_size(path: Path, size: int) -> bool:
     try:
         return path.stat().st_size == size
@@ -194,7 +198,8 @@ def _download(
         with part.open("xb", buffering=0) as file:
             checked = _Checked(layer, read, file.write, progress)
             try:
-                with closing(ahead(inflate(checked.read))) as pieces:
+                blob = iter(partial(checked.read, _PIECE), b"")
+                with closing(ahead(inflate(blob))) as pieces:
                     stream = tar.Stream(pieces, hashed=True)
                     toc.write(table_part, tar.members(stream), layer.digest)
                     diff_id = stream.drain()
@@ -230,7 +235,8 @@ class _Checked:
         data = self._read(size)
         self._size += len(data)
         if self._size > self._layer.size:
-            raise BadImage(f"it has more than the {self._layer.size} bytes that it should have")
+            fact = f"it has more than the {self._layer.size} bytes that it should have"
+            raise BadImage(fact, hint=_ON_THE_WAY)
         self._hash.update(data)
         view = memoryview(data)
         while view:
@@ -243,10 +249,11 @@ class _Checked:
         while self.read(_PIECE):
             pass
         if self._size != self._layer.size:
-            raise BadImage(f"it has {self._size} bytes, not {self._layer.size}")
+            fact = f"it has {self._size} bytes, not {self._layer.size}"
+            raise BadImage(fact, hint=_ON_THE_WAY)
         found = f"sha256:{self._hash.hexdigest()}"
         if found != self._layer.digest:
-            raise BadImage(f"it has the wrong digest: {found}")
+            raise BadImage(f"it has the wrong digest: {found}", hint=_ON_THE_WAY)
 
 
 def evict(cache: Path, limit: int) -> None:

@@ -7,7 +7,8 @@ that nothing is missing is for the layer's diff_id to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from typing import IO, cast
 
 import zstandard
@@ -15,42 +16,31 @@ from isal import igzip_lib
 
 from shifter_lite.errors import BadImage
 
-Read = Callable[[int], bytes]
-
 # Its type stub does not say that it is an exception.
 _IsalError = cast("type[Exception]", igzip_lib.error)
 _PIECE = 1 << 18
 _INFLATED = 1 << 20
+_MAGIC_LENGTH = 8
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
 
 
-def inflate(read: Read) -> Iterator[bytes]:
-    """Yield what READ, a function that reads up to so many bytes, gives, uncompressed.
-
-    Raises BadImage.
-    """
-    first = read(_PIECE)
-    while 0 < len(first) < 8 and (more := read(_PIECE)):
+def inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content of PIECES, none of which is empty, uncompressed; raises BadImage."""
+    first = next(pieces, b"")
+    while 0 < len(first) < _MAGIC_LENGTH and (more := next(pieces, b"")):
         first += more
-    pieces = _pieces(first, read)
+    whole = chain([first] if first else [], pieces)
     if first.startswith(_GZIP):
-        yield from _gunzip(pieces)
+        yield from _gunzip(whole)
     elif first.startswith(_ZSTD) or _is_skippable(first):
-        yield from _unzstd(pieces)
+        yield from _unzstd(whole)
     else:
         for magic, name in _REFUSED.items():
             if first.startswith(magic):
                 raise BadImage(f"it is compressed with {name}; layers are gzip, zstd or plain")
-        yield from pieces
-
-
-def _pieces(first: bytes, read: Read) -> Iterator[bytes]:
-    piece = first
-    while piece:
-        yield piece
-        piece = read(_PIECE)
+        yield from whole
 
 
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
