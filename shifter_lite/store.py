@@ -33,7 +33,10 @@ def create(layout: Layout, *, shared: bool) -> str:
             f"{str(layout.root)!r} is not empty, and not a store",
             hint="name an empty or a new directory",
         )
-    layout.root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    layout.root.mkdir(parents=True, exist_ok=True)
+    if shared:
+        # Whatever the umask of who makes it, all must find their way in.
+        layout.root.chmod(0o755)
     for place in TREE:
         path = layout.root / place.path
         private = not shared and place.writer == "anyone"

@@ -15,19 +15,19 @@ from shifter_lite.errors import BadImage
 
 def file(name: str, data: int = 1, mode: int = 0o644) -> Member:
     """Return a file whose content is the number DATA, which is its place in the layer."""
-    return Member(name.encode(), tar.FILE, mode, 0, 1, data, b"")
+    return Member(name.encode(), tar.FILE, mode, 0, 1, data, b"", 1)
 
 
 def directory(name: str, mode: int = 0o755) -> Member:
-    return Member(name.encode(), tar.DIRECTORY, mode, 0, 0, 0, b"")
+    return Member(name.encode(), tar.DIRECTORY, mode, 0, 0, 0, b"", 0)
 
 
 def symlink(name: str, target: str) -> Member:
-    return Member(name.encode(), tar.SYMLINK, 0o777, 0, 0, 0, target.encode())
+    return Member(name.encode(), tar.SYMLINK, 0o777, 0, 0, 0, target.encode(), 0)
 
 
 def link(name: str, target: str) -> Member:
-    return Member(name.encode(), tar.LINK, 0o644, 0, 0, 0, target.encode())
+    return Member(name.encode(), tar.LINK, 0o644, 0, 0, 0, target.encode(), 0)
 
 
 def whiteout(name: str) -> Member:
@@ -221,7 +221,7 @@ def test_dots_within_a_name_are_just_dots() -> None:
 
 def test_names_of_any_bytes_are_kept() -> None:
     for name in (b"new\nline", b"latin-\xe9", b"nfd-e\xcc\x81", b"back\\slash", b" "):
-        plan = merge.plan([lambda name=name: [Member(name, tar.FILE, 0, 0, 0, 0, b"")]])  # type: ignore[misc]
+        plan = merge.plan([lambda name=name: [Member(name, tar.FILE, 0, 0, 0, 0, b"", 0)]])  # type: ignore[misc]
         assert name in [node.path for node in plan.bare]
 
 
@@ -233,7 +233,7 @@ def test_a_component_has_at_most_255_bytes() -> None:
 
 
 def test_devices_are_left_out_and_take_nothing_with_them_but_their_name() -> None:
-    device = Member(b"a", tar.CHARACTER, 0o666, 0, 0, 0, b"")
+    device = Member(b"a", tar.CHARACTER, 0o666, 0, 0, 0, b"", 0)
     assert tree([file("a"), file("b")], [device]) == {"b": (0, 1)}
 
 
@@ -257,7 +257,7 @@ def test_the_policy_lets_all_read_and_nobody_be_somebody_else() -> None:
 
 def test_times_before_1970_and_after_2106_are_cut() -> None:
     for given_time, kept in ((-5, 0), (1 << 40, (1 << 32) - 1), (7, 7)):
-        member = Member(b"f", tar.FILE, 0, given_time, 0, 0, b"")
+        member = Member(b"f", tar.FILE, 0, given_time, 0, 0, b"", 0)
         plan = merge.plan([lambda member=member: [member]])  # type: ignore[misc]
         assert {node.path: node.mtime for node in plan.bare}[b"f"] == kept
 

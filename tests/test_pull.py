@@ -183,6 +183,36 @@ def test_every_compression_of_both_manifest_kinds_gives_the_same_tree(
     assert (unpacked(path, tmp_path / "t") / "data").read_bytes() == b"0123456789" * 100_000
 
 
+SPARSE = ["--format=gnu", *(f"--format=posix --sparse-version={n}" for n in ("0.0", "0.1", "1.0"))]
+
+
+@pytest.mark.parametrize("options", SPARSE)
+def test_a_sparse_file_has_its_holes_however_gnu_tar_wrote_them(
+    run: Runner, registry: str, options: str, tmp_path: Path
+) -> None:
+    holes = tmp_path / "holes"
+    with holes.open("wb") as file:
+        for number in range(60):
+            file.seek(number * 300_000)
+            file.write(b"%d" % number * 3000)
+        file.truncate(20_000_000)
+    empty = tmp_path / "empty"
+    empty.touch()
+    os.truncate(empty, 5_000_000)
+    command = ["tar", "-cS", *options.split(), "-C", tmp_path, "holes", "empty"]
+    made = subprocess.run(command, capture_output=True, check=True).stdout
+    assert len(made) < 3_000_000
+    tag = re.sub("[^a-z0-9.]", "", options)
+    images.push(registry, "sparse", tag, images.image([images.packed(made)]))
+    done = run("shifterimg", "pull", f"{registry}/sparse:{tag}")
+    assert done.returncode == 0, done.stderr
+    path = Path(run("shifterimg", "path", f"{registry}/sparse:{tag}").stdout.strip())
+    tree = unpacked(path, tmp_path / "t")
+    assert sorted(os.listdir(tree)) == ["dev", "empty", "holes", "proc", "sys", "tmp"]
+    assert (tree / "holes").read_bytes() == holes.read_bytes()
+    assert (tree / "empty").read_bytes() == bytes(5_000_000)
+
+
 @pytest.mark.parametrize("docker", [True, False])
 def test_the_manifest_for_this_platform_is_chosen_from_an_index(
     run: Runner, registry: str, docker: bool, tmp_path: Path

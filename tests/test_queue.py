@@ -55,9 +55,16 @@ def claims(layout: Layout, worker: Worker | None = None) -> list[Claim | BadRequ
 def test_a_shared_store_takes_requests_from_all_and_a_private_one_from_its_owner(
     tmp_path: Path,
 ) -> None:
+    old = os.umask(0o077)
+    try:
+        for shared in (True, False):
+            stores.create(Layout(tmp_path / str(shared)), shared=shared)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "True").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "False").stat().st_mode & 0o7777 == 0o700
     for shared in (True, False):
         made = Layout(tmp_path / str(shared))
-        stores.create(made, shared=shared)
         for place in TREE:
             mode = (made.root / place.path).stat().st_mode & 0o7777
             closed = not shared and place.writer == "anyone"

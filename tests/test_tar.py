@@ -182,7 +182,7 @@ Spoiler = Callable[[bytes], bytes]
         ("bad uid", lambda data: spoil(data, 108, b"\x80\0\0\x01\0\0\0\0")),
         ("bad gid", lambda data: spoil(data, 116, b"\xff" * 8)),
         ("unknown type: 'Z'", lambda data: spoil(data, 156, b"Z")),
-        ("unknown type: 'S'", lambda data: spoil(data, 156, b"S")),
+        ("map is not of the data", lambda _: spoil(archive(info("name", size=5)), 156, b"S")),
         ("no proper header", lambda data: spoil(data, 0, b"other", sum_again=False)),
         ("lone block", lambda data: bytes(512) + data),
     ],
@@ -214,6 +214,8 @@ def pax(body: bytes, kind: bytes = b"x") -> bytes:
         b"13 mtime=1e9\n",
         b"18 uid=4294967296\n",
         b"22 GNU.sparse.major=1\n",
+        b"22 GNU.sparse.map=1,a\n",
+        b"22 GNU.sparse.map=1,2\n",
     ],
 )
 def test_a_malformed_pax_header_is_refused(body: bytes) -> None:

@@ -22,6 +22,7 @@ _MANY = 1000
 _LONGEST_FIELD = 100
 _OCTAL_LIMIT = 1 << 33
 _PADDING = bytes(tar.BLOCK)
+_ZEROS = memoryview(bytes(1 << 18))
 _LARGEST_ACCOUNT = 65536
 
 
@@ -74,16 +75,28 @@ def _copy_from(
     for node in nodes:
         stream.skip(node.offset - stream.position)
         sink.put(_header(node.path, node))
-        left = node.size
-        for piece in stream.copy(node.size):
+        for piece in _content(stream, node, layer):
             sink.put(piece)
-            left -= len(piece)
             if node in kept:
                 kept[node] += piece
-        if left:
-            raise layer.spoilt()
         sink.put(_PADDING[: -node.size % tar.BLOCK])
     stream.drain()
+
+
+def _content(stream: tar.Stream, node: Node, layer: Source) -> Iterator[memoryview]:
+    """Yield the content of the file NODE, which is next in STREAM, its holes filled."""
+    segments = ((0, node.size),) if node.segments is None else node.segments
+    end = 0
+    for offset, length in (*segments, (node.size, 0)):
+        for at in range(end, offset, len(_ZEROS)):
+            yield _ZEROS[: offset - at]
+        left = length
+        for piece in stream.copy(length):
+            yield piece
+            left -= len(piece)
+        if left:
+            raise layer.spoilt()
+        end = offset + length
 
 
 class _Sink:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from shifter_lite.build import tar
+from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import BadImage
 
@@ -33,7 +34,18 @@ Members = Callable[[], Iterable[Member]]
 class Node:
     """One inode of the tree: a directory, a file, a symbolic link or a FIFO."""
 
-    __slots__ = ("children", "layer", "link", "mode", "mtime", "offset", "path", "size", "type")
+    __slots__ = (
+        "children",
+        "layer",
+        "link",
+        "mode",
+        "mtime",
+        "offset",
+        "path",
+        "segments",
+        "size",
+        "type",
+    )
 
     def __init__(self, kind: int, mode: int, mtime: int) -> None:
         """Make an inode of KIND, one of tar's types, without content."""
@@ -44,6 +56,7 @@ class Node:
         self.layer = self.offset = self.size = 0
         self.link = b""
         self.path = b""
+        self.segments: Segments | None = None
 
 
 @dataclass(slots=True)
@@ -178,6 +191,8 @@ class _Layer:
         _set_attributes(node, member)
         if member.type == tar.FILE:
             node.layer, node.offset, node.size = self._number, member.offset, member.size
+            if member.stored != member.size:
+                node.segments = member.segments
         elif member.type == tar.SYMLINK:
             if not 0 < len(member.link) <= _LONGEST_TARGET:
                 raise BadImage(f"{_shown(member.name)} is a symbolic link to nothing")

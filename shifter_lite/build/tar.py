@@ -1,6 +1,6 @@
 """Read tar archives as they come, in bounded memory, and never guess.
 
-Understood: V7, ustar, GNU (long names, base-256 numbers) and pax, mixed at will;
+Understood: V7, ustar, GNU (long names, base-256 numbers, sparse files) and pax, mixed at will;
 see tar(5) of libarchive, and pax in POSIX.1-2017.  Anything that is not a proper
 member or a proper end is an error: a reader that takes damage for the end of the
 archive loses files while every digest is right.
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Final, NamedTuple
 from zlib import adler32
 
+from shifter_lite.build import sparse
+from shifter_lite.build.sparse import Segments
 from shifter_lite.errors import BadImage
 
 BLOCK: Final = 512
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0123456"
-_FILE_TYPES = b"\x0007"
+_FILE_TYPES = b"\x0007S"
 _ZERO_BLOCK = bytes(BLOCK)
 # Longest name that Linux takes is 4096 bytes; xattrs of a file are at most 64 KiB.
 _LARGEST_EXTENSION = 1 << 20
@@ -29,8 +32,9 @@ _LARGEST_ID = (1 << 32) - 1
 class Member(NamedTuple):
     """One entry of an archive.
 
-    ``type`` is one of the constants above, ``offset`` the place of the ``size``
-    bytes of its data in the uncompressed archive.
+    ``type`` is one of the constants above, ``size`` that of the file, ``offset`` the
+    place of its ``stored`` bytes in the uncompressed archive.  Those are all of the file,
+    or, if it is sparse, what belongs to its ``segments``.
     """
 
     name: bytes
@@ -40,6 +44,8 @@ class Member(NamedTuple):
     size: int
     offset: int
     link: bytes
+    stored: int
+    segments: Segments = ()
 
 
 class Stream:
@@ -122,7 +128,7 @@ def members(stream: Stream) -> Iterator[Member]:
         if kind in b"xgLK":
             _extend(extensions, kind, header, stream)
             continue
-        member = _member(header, kind, extensions, stream.position)
+        member = _member(header, kind, extensions, stream)
         extensions = {}
         yield member
         _skip_data(stream, member)
@@ -178,7 +184,8 @@ def _text(field: bytes) -> bytes:
     return field if end < 0 else field[:end]
 
 
-def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], position: int) -> Member:
+def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], stream: Stream) -> Member:
+    position = stream.position
     name = extensions.get(b"path") or _header_name(header)
     link = extensions.get(b"linkpath") or _text(header[157:257])
     size = _size(header, extensions, position)
@@ -188,11 +195,44 @@ def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], position: 
         kind = DIRECTORY if name.endswith(b"/") and kind != 0x37 else FILE
     elif kind not in b"123456":
         raise BadImage(f"{_shown(name)} has an unknown type: {chr(kind)!r}")
-    if any(key.startswith(b"GNU.sparse.") for key in extensions):
-        raise BadImage(f"{_shown(name)} is a sparse file")
     mode = _number(header[100:108], "mode", position) & 0o7777
     mtime = _mtime(header, extensions, position)
-    return Member(name, kind, mode, mtime, size if kind == FILE else 0, position, link)
+    if kind != FILE:
+        return Member(name, kind, mode, mtime, 0, position, link, 0)
+    member = Member(name, kind, mode, mtime, size, position, link, size)
+    if header[156] == ord("S") or any(key.startswith(b"GNU.sparse.") for key in extensions):
+        try:
+            return _sparse(member, header, extensions, stream)
+        except BadImage as error:
+            raise BadImage(f"{_shown(name)}: {error}") from error
+    return member
+
+
+def _sparse(
+    member: Member, header: bytes, extensions: dict[bytes, bytes], stream: Stream
+) -> Member:
+    """Return MEMBER with its real size, its real name, and its data where it belongs."""
+    stored = member.size
+    if header[156] == ord("S"):
+        read = partial(_number, what="sparse map", position=member.offset)
+        pairs, size = sparse.in_headers(header, stream.read, read)
+    else:
+        if extensions.get(b"GNU.sparse.major") == b"1":
+            pairs, taken = sparse.in_data(stream.read)
+            stored -= taken
+        else:
+            pairs = sparse.in_records(extensions)
+        key = next(
+            k for k in (b"GNU.sparse.realsize", b"GNU.sparse.size", b"") if not k or k in extensions
+        )
+        size = _decimal(extensions, key) if key else member.size
+    return member._replace(
+        name=extensions.get(b"GNU.sparse.name", member.name),
+        size=size,
+        offset=stream.position,
+        stored=stored,
+        segments=sparse.checked(pairs, size, stored),
+    )
 
 
 def _header_name(header: bytes) -> bytes:
@@ -257,7 +297,13 @@ def _extend(extensions: dict[bytes, bytes], kind: int, header: bytes, stream: St
         # The last long name wins, as in GNU tar.
         extensions[b"path" if kind == ord("L") else b"linkpath"] = _text(data)
         return
-    records = dict(_pax_records(data))
+    records: dict[bytes, bytes] = {}
+    for key, value in _pax_records(data):
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            # Version 0.0 repeats them; 0.1 has the same numbers in one record.
+            records[b"GNU.sparse.map"] = records.get(b"GNU.sparse.map", b"") + value + b","
+        else:
+            records[key] = value
     if kind == ord("g"):
         # Global headers hold comments (git archive); one that renames every file is no layer.
         if records.keys() & {b"path", b"linkpath", b"size"}:
@@ -284,7 +330,7 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _skip_data(stream: Stream, member: Member) -> None:
-    size = member.size + -member.size % BLOCK
+    size = member.stored + -member.stored % BLOCK
     if stream.skip(size) < size:
         raise BadImage(f"the archive is cut off in {_shown(member.name)}")
 

@@ -3,8 +3,9 @@ r"""Tables of contents: the headers of a layer, kept beside its blob in the cach
 They are made while the layer is downloaded, so that all layers can be planned
 before any data is read.  A file is::
 
-    "shifter-lite toc 1\\n"  blob's digest "\\n"  diff_id "\\n"
-    records                  type mode mtime size offset, lengths of name and link, name, link
+    "shifter-lite toc 2\n"  blob's digest "\n"  diff_id "\n"
+    records                  type mode mtime size offset stored, lengths of name and link,
+                             number of segments, name, link, segments
     one record of type 0     whose size is the number of records before it
 
 It has no business outside the cache: one that does not read well is made again.
@@ -18,11 +19,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import Damaged
 
-_MAGIC = b"shifter-lite toc 1\n"
-_RECORD = struct.Struct("<BHqQQII")
+_MAGIC = b"shifter-lite toc 2\n"
+_RECORD = struct.Struct("<BHqQQQIII")
+_SEGMENT = struct.Struct("<QQ")
 _DIGEST_LENGTH = len("sha256:") + 64
 _HEAD = len(_MAGIC) + 2 * (_DIGEST_LENGTH + 1)
 _END = 0
@@ -33,11 +36,14 @@ def write(path: Path, members: Iterable[Member], digest: str) -> None:
     count = 0
     with path.open("xb", buffering=1 << 16) as file:
         file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
-        for name, kind, mode, mtime, size, offset, link in members:
-            head = _RECORD.pack(kind, mode, mtime, size, offset, len(name), len(link))
-            file.write(head + name + link)
+        for name, kind, mode, mtime, size, offset, link, stored, segments in members:
+            lengths = (len(name), len(link), len(segments))
+            file.write(_RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths))
+            file.write(name + link)
+            for segment in segments:
+                file.write(_SEGMENT.pack(*segment))
             count += 1
-        file.write(_RECORD.pack(_END, 0, 0, count, 0, 0, 0))
+        file.write(_RECORD.pack(_END, 0, 0, count, 0, 0, 0, 0, 0))
 
 
 def finish(path: Path, final: Path, diff_id: str) -> None:
@@ -67,10 +73,13 @@ def read(path: Path) -> Iterator[Member]:
     with path.open("rb", buffering=1 << 18) as file:
         file.seek(_HEAD)
         while len(head := file.read(size)) == size:
-            kind, mode, mtime, length, offset, name_length, link_length = unpack(head)
+            kind, mode, mtime, length, offset, stored, *lengths = unpack(head)
             if kind == _END and length == count:
                 return
-            name = file.read(name_length)
-            yield Member(name, kind, mode, mtime, length, offset, file.read(link_length))
+            name, link = file.read(lengths[0]), file.read(lengths[1])
+            segments: Segments = ()
+            if lengths[2]:
+                segments = tuple(_SEGMENT.iter_unpack(file.read(lengths[2] * _SEGMENT.size)))
+            yield Member(name, kind, mode, mtime, length, offset, link, stored, segments)
             count += 1
     raise Damaged(f"a table of contents is cut off: {str(path)!r}")
