@@ -460,8 +460,37 @@ def test_a_layer_that_is_cut_off_on_the_way_is_busy(
 ) -> None:
     image = small()
     faulty_registry.add("x", "1", image)
-    faulty_registry.fault(layer_digest(image), faulty.Cut(50))
+    faulty_registry.fault(layer_digest(image), faulty.Cut(0))
     refused(run, f"{faulty_registry.address}/x:1", 75, "in the middle", "the connection was cut")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_layer_that_is_cut_off_goes_on_where_it_was(
+    run: Runner, faulty_registry: faulty.Registry, ranges: bool
+) -> None:
+    image = images.image([images.layer([images.file("big", os.urandom(3_000_000))])])
+    digest = layer_digest(image)
+    faulty_registry.add("x", "1", image)
+    faulty_registry.ranges = ranges
+    faulty_registry.fault(digest, faulty.Cut(1_000_000), times=2)
+    done = run("shifterimg", "pull", f"{faulty_registry.address}/x:1")
+    assert done.returncode == 0, done.stderr
+    asked = [each.headers.get("Range", "") for each in faulty_registry.asked(digest)]
+    assert asked[0] == ""
+    assert all(re.fullmatch("bytes=[1-9][0-9]*-", header) for header in asked[1:])
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_registry_that_is_busy_for_a_moment_is_asked_again(
+    run: Runner, faulty_registry: faulty.Registry, status: int
+) -> None:
+    image = small()
+    faulty_registry.add("x", "1", image)
+    busy = faulty.Answer(status, headers={"Retry-After": "0"})
+    for what in ("1", layer_digest(image)):
+        faulty_registry.fault(what, busy, times=2)
+    assert run("shifterimg", "pull", f"{faulty_registry.address}/x:1").returncode == 0
 
 
 def test_a_blob_that_the_registry_has_lost_is_no_unknown_image(

@@ -15,6 +15,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any, NoReturn
 
 import requests
@@ -31,7 +32,10 @@ _HOSTS = {"docker.io": "registry-1.docker.io"}
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 # Seconds: to connect, and between two pieces of an answer.
 _TIMEOUT = (10.0, 60.0)
-_ATTEMPTS = 3
+_ATTEMPTS = 4
+_PASSING = (408, 429, 500, 502, 503, 504)
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 30.0
 
 # oras logs what we report ourselves, with its own words, to the user's terminal.
 logging.getLogger("oras").setLevel(logging.CRITICAL)
@@ -59,7 +63,8 @@ class Registry:
         self._oras = OrasRegistry(insecure=plain)
         self._oras.session = _Session()
         self._oras.auth.session = self._oras.session
-        self._open: set[socket.socket] = set()
+        self.connections: set[socket.socket] = set()
+        self.aborted = Event()
         self._base = f"{scheme}://{host}/v2/{reference.path}"
 
     def manifest(self, platform: str) -> Manifest:
@@ -83,8 +88,10 @@ class Registry:
         descriptor = manifest.config
         if descriptor.size > documents.LARGEST_JSON:
             raise BadImage(f"the image config has {descriptor.size} bytes")
+        data = b""
         with self.blob(descriptor) as read:
-            data = b"".join(iter(lambda: read(65536), b""))
+            while len(data) <= descriptor.size and (piece := read(65536)):
+                data += piece
         check(data, descriptor.digest, "image config")
         return documents.read_config(documents.parse(data, "image config"), manifest)
 
@@ -92,21 +99,19 @@ class Registry:
     def blob(self, descriptor: Descriptor) -> Iterator[Callable[[int], bytes]]:
         """Open the blob of DESCRIPTOR; yields a function that reads up to so many bytes.
 
-        The bytes are as they came: whoever reads them checks them.
+        A connection that is cut is opened again where it was.  The bytes are as they
+        came: whoever reads them checks them.
         """
-        missing = BadImage(f"the registry has no blob {descriptor.digest}, which the image needs")
-        with self._get(f"blobs/{descriptor.digest}", {}, missing) as response:
-            end = _connection(response)
-            self._open.add(end)
-            try:
-                yield lambda size: _read(response, size)
-            finally:
-                self._open.remove(end)
-                end.close()
+        reader = _BlobReader(self, descriptor)
+        try:
+            yield reader.read
+        finally:
+            reader.close()
 
     def abort(self) -> None:
-        """Let every read of a blob that is under way fail."""
-        for end in list(self._open):
+        """Let every read of a blob that is under way fail, for good."""
+        self.aborted.set()
+        for end in list(self.connections):
             # The registry may have hung up by itself.
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -118,7 +123,7 @@ class Registry:
             f"the registry has no image {str(self._reference)!r}",
             hint="check the name and the tag; a private image looks missing, too",
         )
-        with self._get(f"manifests/{wanted}", {"Accept": accept}, missing) as response:
+        with self.get(f"manifests/{wanted}", {"Accept": accept}, missing) as response:
             data = b"".join(iter(lambda: _read(response, 65536, documents.LARGEST_JSON), b""))
             content_type = response.headers.get("Content-Type", "")
             promised = response.headers.get("Docker-Content-Digest", "")
@@ -131,32 +136,47 @@ class Registry:
         documents.refuse_schema_1(kind)
         return document, kind, digest
 
-    def _get(self, path: str, headers: dict[str, str], missing: ShifterError) -> requests.Response:
-        """Return the registry's answer to PATH; raises MISSING if it has no such thing."""
+    def get(self, path: str, headers: dict[str, str], missing: ShifterError) -> requests.Response:
+        """Return the registry's answer to PATH; raises MISSING if it has no such thing.
+
+        What passes (a reset, "too many requests", "unavailable") is asked again a few
+        times; that nobody listens does not pass that soon.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                response = self._ask(path, headers)
+            except requests.ConnectionError as error:
+                if attempt == _ATTEMPTS - 1 or not _is_reset(error):
+                    raise self._busy(error) from error
+                pause = _pause(attempt, "")
+            else:
+                if response.status_code in (200, 206):
+                    return response
+                if attempt == _ATTEMPTS - 1 or response.status_code not in _PASSING:
+                    self._refuse(response, missing)
+                pause = _pause(attempt, response.headers.get("Retry-After", ""))
+                response.close()
+            if self.aborted.wait(pause):
+                break
+        raise RegistryBusy("the download was given up", hint="pull again")
+
+    def _ask(self, path: str, headers: dict[str, str]) -> requests.Response:
         # The undecorated method: oras's token dance without its retries.
         request = OrasRegistry.do_request.__wrapped__
         # Digests are of the bytes as they lie there, not as some proxy packs them.
         headers = {**headers, "Accept-Encoding": "identity"}
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                response: requests.Response = request(
-                    self._oras, f"{self._base}/{path}", "GET", headers=dict(headers), stream=True
-                )
-            except requests.ConnectionError as error:
-                # A kept connection that the registry had closed fails once; nobody
-                # listening, or no such host, stays so.
-                if attempt == _ATTEMPTS or not _is_reset(error):
-                    raise self._busy(error) from error
-            except (AuthenticationException, ValueError) as error:
-                # oras: it cannot answer the challenge; requests: its realm is no address.
-                raise self._denied() from error
-            except requests.RequestException as error:
-                raise self._busy(error) from error
-            else:
-                if response.status_code == 200:
-                    return response
-                self._refuse(response, missing)
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            response: requests.Response = request(
+                self._oras, f"{self._base}/{path}", "GET", headers=headers, stream=True
+            )
+        except requests.ConnectionError:
+            raise
+        except (AuthenticationException, ValueError) as error:
+            # oras: it cannot answer the challenge; requests: its realm is no address.
+            raise self._denied() from error
+        except requests.RequestException as error:
+            raise self._busy(error) from error
+        return response
 
     def _refuse(self, response: requests.Response, missing: ShifterError) -> NoReturn:
         with response:
@@ -184,6 +204,61 @@ class Registry:
             f"{self._reference.repository!r}",
             hint="check the name; only public images can be pulled",
         )
+
+
+class _BlobReader:
+    """Reads one blob, over as many connections as it takes."""
+
+    def __init__(self, registry: Registry, descriptor: Descriptor) -> None:
+        self._registry = registry
+        self._path = f"blobs/{descriptor.digest}"
+        self._missing = BadImage(
+            f"the registry has no blob {descriptor.digest}, which the image needs"
+        )
+        self._at = 0
+        self._failures = 0
+        self._connect()
+
+    def read(self, size: int) -> bytes:
+        """Return up to SIZE bytes, none at the end; raises RegistryBusy."""
+        while True:
+            try:
+                data = _read(self._response, size)
+            except RegistryBusy:
+                # Whoever makes progress may go on; whoever makes none has a few tries.
+                self._failures += 1
+                if self._failures == _ATTEMPTS or self._registry.aborted.is_set():
+                    raise
+                self.close()
+                self._connect()
+                continue
+            if data:
+                self._at += len(data)
+                self._failures = 0
+            return data
+
+    def _connect(self) -> None:
+        headers = {"Range": f"bytes={self._at}-"} if self._at else {}
+        self._response = self._registry.get(self._path, headers, self._missing)
+        self._connection = _connection(self._response)
+        self._registry.connections.add(self._connection)
+        # A registry without ranges begins anew (RFC 9110, 14.2).
+        left = self._at if self._response.status_code == 200 else 0
+        while left and (data := _read(self._response, min(left, 1 << 20))):
+            left -= len(data)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._registry.connections.discard(self._connection)
+        self._connection.close()
+        self._response.close()
+
+
+def _pause(attempt: int, retry_after: str) -> float:
+    """Return the seconds to wait after ATTEMPT: what the registry asks for, within reason."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(float(retry_after), _LONGEST_PAUSE)
+    return float(_FIRST_PAUSE * 2**attempt)
 
 
 def check(data: bytes, digest: str, what: str) -> None:
