@@ -10,6 +10,7 @@
     ├── BuildFailed   71  a program we need failed
     ├── NoStore       72  there is no store where we were told to look
     ├── StoreFull     73  no room, or no quota, left in the store
+    ├── NoOutput      74  our standard output takes no more
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
     ├── Denied        77  the registry or the filesystem does not let us
     └── BadConfig     78  the site's configuration is wrong
@@ -94,6 +95,12 @@ class StoreFull(ShifterError):
     exit_code = 73
 
 
+class NoOutput(ShifterError):
+    """Our standard output takes no more, as on a full disk."""
+
+    exit_code = 74
+
+
 class RegistryBusy(ShifterError):
     """The registry did not answer; asking again later may help."""
 
@@ -120,12 +127,8 @@ class Reported(ShifterError):
         self.exit_code = exit_code  # type: ignore[misc]  # the worker's class decided it
 
 
-def from_oserror(error: OSError) -> ShifterError | None:
-    """Return what ERROR means to a user, or None where it would be a bug of ours.
-
-    No room (ENOSPC, EDQUOT) and no permission (EACCES, EPERM, EROFS) are facts of
-    the filesystem that any system call of ours may meet; see errno(3).
-    """
+def from_oserror(error: OSError) -> ShifterError:
+    """Return what ERROR, of whatever system call, means to a user; see errno(3)."""
     where = f": {error.filename!r}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(
@@ -137,4 +140,4 @@ def from_oserror(error: OSError) -> ShifterError | None:
             f"not permitted{where}: {error.strerror}",
             hint="check who owns the store, and that it is mounted writable",
         )
-    return None
+    return BuildFailed(f"the system refused{where}: {error.strerror or error}")

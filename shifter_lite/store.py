@@ -28,6 +28,8 @@ def create(layout: Layout, *, shared: bool) -> str:
     """
     with suppress(NoStore):
         return identity(layout)
+    if layout.root.exists() and not layout.root.is_dir():
+        raise NoStore(f"{str(layout.root)!r} is not a directory", hint="name a directory")
     if layout.root.is_dir() and not _is_ours(layout.root):
         raise NoStore(
             f"{str(layout.root)!r} is not empty, and not a store",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Runner, User
+from tests.conftest import Runner, User, installed
 from tests.helpers import debian, faulty, images
 
 
@@ -199,7 +199,7 @@ def test_a_sparse_file_has_its_holes_however_gnu_tar_wrote_them(
     empty = tmp_path / "empty"
     empty.touch()
     os.truncate(empty, 5_000_000)
-    command = ["tar", "-cS", *options.split(), "-C", tmp_path, "holes", "empty"]
+    command = ["tar", "-cS", *options.split(), "-C", str(tmp_path), "holes", "empty"]
     made = subprocess.run(command, capture_output=True, check=True).stdout
     assert len(made) < 3_000_000
     tag = re.sub("[^a-z0-9.]", "", options)
@@ -408,6 +408,82 @@ def test_a_registry_that_wants_credentials_denies(
     for auth in (faulty.Basic(), faulty.Token(login="a:b")):
         faulty_registry.auth = auth
         refused(run, f"{faulty_registry.address}/x:1", 77, "does not let us")
+
+
+@pytest.mark.parametrize("challenge", ["Negotiate", 'Bearer service="x"', "Bearer", "=,", "Basic"])
+def test_a_challenge_that_nobody_can_answer_denies(
+    run: Runner, faulty_registry: faulty.Registry, challenge: str
+) -> None:
+    faulty_registry.add("x", "1", small())
+    faulty_registry.fault("1", faulty.Answer(401, headers={"WWW-Authenticate": challenge}))
+    refused(run, f"{faulty_registry.address}/x:1", 77, "does not let us")
+
+
+def test_a_registry_on_this_host_is_asked_without_a_proxy(run: Runner, registry: str) -> None:
+    images.push(registry, "small", "1", small())
+    proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy"), "http://127.0.0.1:9")
+    assert run("shifterimg", "pull", f"{registry}/small:1", env=proxy).returncode == 0
+    done = run("shifterimg", "pull", "registry.invalid/x:1", env=proxy)
+    assert done.returncode == 75
+    assert "through a proxy" in done.stderr
+
+
+def test_an_image_file_that_was_cut_off_is_made_again(run: Runner, registry: str) -> None:
+    images.push(registry, "small", "1", small())
+    name = f"{registry}/small:1"
+    run("shifterimg", "pull", name)
+    path = Path(run("shifterimg", "path", name).stdout.strip())
+    os.truncate(path, 4096)
+    assert run("shifter-admin", "verify").returncode == 70
+    assert run("shifterimg", "pull", name).returncode == 0
+    assert run("shifter-admin", "verify").returncode == 0
+
+
+def test_an_environment_that_no_launch_could_take_is_refused(run: Runner, registry: str) -> None:
+    layer = images.layer([images.file("a", b"a")])
+    for size, code in ((100_000, 0), (140_000, 65)):
+        settings = {"Env": [f"A{n}={'x' * 1000}" for n in range(size // 1000)]}
+        images.push(registry, "env", str(size), images.image([layer], settings=settings))
+        assert run("shifterimg", "pull", f"{registry}/env:{size}").returncode == code
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "/etc/passwd/x", "/proc/x", "/tmp/" + "x" * 300])
+def test_a_place_where_no_store_can_be_is_one_line(run: Runner, place: str) -> None:
+    for command in ("pull", "lookup"):
+        done = run("shifterimg", "--store", place, command, "x:1")
+        assert done.returncode in (71, 72, 77), done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["images"], ["images", "--json"], ["lookup", "NAME"]])
+def test_a_full_standard_output_is_not_the_stores_fault(
+    run: Runner, registry: str, arguments: list[str]
+) -> None:
+    images.push(registry, "small", "1", small())
+    name = f"{registry}/small:1"
+    run("shifterimg", "pull", name)
+    words = [word.replace("NAME", name) for word in arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*run.user.prefix, installed("shifterimg"), *words],
+            env=run.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 74
+    assert done.stderr.splitlines()[0].startswith("shifterimg: cannot write to standard output")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_streams_that_the_caller_has_closed_do_no_harm(run: Runner, registry: str) -> None:
+    images.push(registry, "small", "1", small())
+    name = f"{registry}/small:1"
+    script = f"exec shifterimg pull {name} <&- >&- 2>&-"
+    done = subprocess.run([*run.user.prefix, "sh", "-c", script], env=run.environment, cwd=run.home)
+    assert done.returncode == 0
+    assert run("shifter-admin", "verify").returncode == 0
 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])

@@ -172,7 +172,7 @@ def test_a_pull_that_is_interrupted_takes_its_request_back(
     digest = image.content["layers"][0]["digest"]
     faulty_registry.add("slow", "1", image)
     faulty_registry.fault(digest, faulty.Stall(1000))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         before = len(faulty_registry.asked(digest))
         with running(run, "shifterimg", "pull", f"{faulty_registry.address}/slow:1") as pull:
             until(lambda before=before: len(faulty_registry.asked(digest)) > before)  # type: ignore[misc]
@@ -182,6 +182,29 @@ def test_a_pull_that_is_interrupted_takes_its_request_back(
             assert errors.strip() == ""
         left = [path for path in run.store.rglob("*") if not path.is_dir()]
         assert left == [run.store / "store.json"]
+
+
+def test_a_bug_that_one_request_shows_does_not_stop_the_worker(
+    site: Runner, asker: Runner, registry: str, tmp_path: Path
+) -> None:
+    images.push(registry, "after", "1", small())
+    # As a dependency that has changed under us.
+    broken = site.home / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import oras.auth.utils as u\n"
+        "def parse(*_): raise AttributeError('shown by a test')\n"
+        "u.parse_auth_header = parse\n"
+    )
+    buggy = replace(site, extra={"PYTHONPATH": str(broken)})
+    with faulty.serving() as odd, running(buggy, "shifter-worker", "run") as worker:
+        odd.add("x", "1", small())
+        odd.auth = faulty.Token()
+        done = asker("shifterimg", "pull", f"{odd.address}/x:1")
+        assert done.returncode == 71
+        assert "a bug in shifter_lite" in done.stderr
+        assert asker("shifterimg", "pull", f"{registry}/after:1").returncode == 0
+        assert worker.poll() is None
 
 
 def test_a_worker_log_has_one_line_an_event_and_names_who_and_what(

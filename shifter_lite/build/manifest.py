@@ -39,6 +39,8 @@ _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
 # Nothing real comes near: a manifest of 127 layers has about 20 KB, a config about 100 KB.
 LARGEST_JSON = 4 << 20
+# Every launch reads it, and execve(2) takes little more.
+_LARGEST_ENVIRONMENT = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +203,15 @@ def read_config(document: dict[str, Any], manifest: Manifest) -> ImageConfig:
     run = {} if run is None else run
     if not isinstance(run, dict):
         raise BadImage("the image config's 'config' is not an object")
+    config = _run_config(run)
+    size = sum(map(len, (*config.env, *config.entrypoint, *config.cmd)))
+    if size > _LARGEST_ENVIRONMENT:
+        raise BadImage(
+            f"the image's environment and commands have {size} characters, "
+            f"more than {_LARGEST_ENVIRONMENT}"
+        )
     words = (_text(document.get(key), key) for key in ("os", "architecture", "variant"))
-    return ImageConfig(_run_config(run), "/".join(filter(None, words)), tuple(diff_ids))
+    return ImageConfig(config, "/".join(filter(None, words)), tuple(diff_ids))
 
 
 def _run_config(run: dict[str, Any]) -> Config:

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
@@ -24,6 +25,7 @@ from oras.auth import AuthenticationException
 from oras.provider import Registry as OrasRegistry
 
 from shifter_lite.build import manifest as documents
+from shifter_lite.build.challenge import normal_form
 from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
 from shifter_lite.errors import BadImage, Denied, NotFound, RegistryBusy, ShifterError
 from shifter_lite.reference import Reference
@@ -48,7 +50,13 @@ class _Session(requests.Session):
         kwargs.setdefault("timeout", _TIMEOUT)
         # Without an auth of our own, requests would look one up in ~/.netrc.
         kwargs.setdefault("auth", lambda prepared: prepared)
-        return super().request(*args, **kwargs)
+        response = super().request(*args, **kwargs)
+        if response.status_code in (401, 403):
+            challenge = normal_form(response.headers.get("WWW-Authenticate", ""))
+            if not challenge:
+                raise AuthenticationException
+            response.headers["WWW-Authenticate"] = challenge
+        return response
 
 
 class Registry:
@@ -62,6 +70,8 @@ class Registry:
         scheme = "http" if plain else "https"
         self._oras = OrasRegistry(insecure=plain)
         self._oras.session = _Session()
+        # What is on this host is not behind a proxy, whatever the environment says.
+        self._oras.session.trust_env = not plain
         self._oras.auth.session = self._oras.session
         self.connections: set[socket.socket] = set()
         self.aborted = Event()
@@ -171,6 +181,10 @@ class Registry:
             )
         except requests.ConnectionError:
             raise
+        except requests.exceptions.InvalidProxyURL as error:
+            raise RegistryBusy(
+                f"the proxy in the environment is no address: {error}", hint="see https_proxy"
+            ) from error
         except (AuthenticationException, ValueError) as error:
             # oras: it cannot answer the challenge; requests: its realm is no address.
             raise self._denied() from error
@@ -195,7 +209,7 @@ class Registry:
     def _busy(self, error: Exception) -> RegistryBusy:
         return RegistryBusy(
             f"the registry {self._reference.domain!r} did not answer: {_cause(error)}",
-            hint="check its name, and that this host reaches it, or try again later",
+            hint=_hint(error),
         )
 
     def _denied(self) -> Denied:
@@ -295,9 +309,21 @@ def _is_reset(error: BaseException) -> bool:
     return any(isinstance(link, ConnectionResetError | ConnectionAbortedError) for link in chain)
 
 
+def _hint(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "it was asked through a proxy: see https_proxy and no_proxy"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "is it a registry, and its certificate known to this host?"
+    return "check its name, and that this host reaches it, or try again later"
+
+
 def _cause(error: BaseException) -> str:
     """Return the innermost reason that a person can read."""
     for link in reversed(list(_chain(error))):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return f"its certificate cannot be trusted: {link.verify_message}"
+        if isinstance(link, ssl.SSLError):
+            return "it does not speak TLS as it should"
         if isinstance(link, urllib3.exceptions.IncompleteRead):
             return "the connection was cut"
         if isinstance(link, socket.gaierror):

@@ -28,7 +28,7 @@ def init(context: click.Context, private: bool) -> None:
     """Make a store that takes requests from everybody."""
     layout = boundary.layout_of(context)
     identity = store.create(layout, shared=not private)
-    click.echo(f"{layout.root} {identity}")
+    boundary.echo(f"{layout.root} {identity}")
 
 
 @program.command("verify")
@@ -45,8 +45,11 @@ def verify(context: click.Context) -> None:
     for text in broken:
         click.echo(text, err=True)
     if broken:
-        raise Damaged(f"{len(broken)} faults in {len(images)} images", hint="pull the images again")
-    click.echo(f"{len(images)} images under {len(entries)} names are right")
+        raise Damaged(
+            f"{len(broken)} faults in {len(images)} images",
+            hint="remove the files named, then pull their images again",
+        )
+    boundary.echo(f"{len(images)} images under {len(entries)} names are right")
 
 
 def _faults(layout: Layout, entry: Entry) -> list[str]:
@@ -57,16 +60,16 @@ def _faults(layout: Layout, entry: Entry) -> list[str]:
         record = steps.read_record(layout, entry.id)
         described = squash.describe(path)
     except FileNotFoundError as error:
-        return [f"{entry.id}: missing: {error.filename!r}"]
+        return [f"{str(path)!r}: missing: {error.filename!r}"]
     except Damaged as error:
-        return [f"{entry.id}: {error}"]
+        return [f"{str(path)!r}: {error}"]
     faults = []
     if found != entry.id:
-        faults.append(f"{entry.id}: the image's content has changed: its digest is {found}")
+        faults.append(f"{str(path)!r}: the image's content has changed: its digest is {found}")
     if (record.id, record.content) != (entry.id, described):
-        faults.append(f"{entry.id}: the record is not the image's")
+        faults.append(f"{str(path)!r}: the record is not the image's")
     if record.size != entry.size or path.stat().st_size != entry.size:
-        faults.append(f"{entry.id}: the size is not as recorded")
+        faults.append(f"{str(path)!r}: the size is not as recorded")
     return faults
 
 

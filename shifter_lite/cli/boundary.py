@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 import click
 
 from shifter_lite import __version__, config
-from shifter_lite.errors import ShifterError, from_oserror
+from shifter_lite.errors import NoOutput, ShifterError, from_oserror
 from shifter_lite.layout import Layout
 
 _INTERRUPTED = 130
+_STDERR = 2
 
 
 def group(name: str, text: str) -> Callable[[Callable[..., None]], click.Group]:
@@ -56,34 +57,65 @@ def layout_of(context: click.Context) -> Layout:
     return config.store_layout(context.obj, os.environ)
 
 
+def echo(text: str) -> None:
+    """Print TEXT; raises NoOutput where that cannot be, as on a full disk."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise NoOutput(
+            f"cannot write to standard output: {error.strerror}", hint="is its disk full?"
+        ) from error
+
+
 def main(program: click.Group) -> NoReturn:
     """Run PROGRAM on the command line, and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _fill_standard_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever runs us under nohup(1) wants that to be ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+    sys.exit(_run(program))
+
+
+def _run(program: click.Group) -> int:
+    """Run PROGRAM; return its exit code."""
     try:
-        sys.exit(program.main(standalone_mode=False) or 0)
+        return int(program.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except ShifterError as error:
-        _complain(program, error)
-        sys.exit(error.exit_code)
+        return _complain(program, error)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        _discard_output()
+        return 128 + signal.SIGPIPE
     except OSError as error:
-        if (known := from_oserror(error)) is None:
-            raise
-        _complain(program, known)
-        sys.exit(known.exit_code)
+        return _complain(program, from_oserror(error))
 
 
-def _complain(program: click.Group, error: ShifterError) -> None:
+def _fill_standard_streams() -> None:
+    """Let no file of the store become a standard stream that the caller had closed."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def _discard_output() -> None:
+    """Drop what is still to be written: Python would complain again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _complain(program: click.Group, error: ShifterError) -> int:
+    """Say ERROR on standard error; return its exit code."""
     click.echo(f"{program.name}: {error}", err=True)
     if error.hint:
         click.echo(f"  hint: {error.hint}", err=True)
+    return error.exit_code
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:

@@ -33,13 +33,15 @@ def listing(context: click.Context, as_json: bool) -> None:
     named = _listed(entries)
     if as_json:
         rows = [_fields(name, entry) for name, entry in named.items()]
-        click.echo(json.dumps(rows, indent=2))
+        boundary.echo(json.dumps(rows, indent=2))
         return
     system = config.read_site(os.environ).system
     for name, entry in named.items():
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(entry.time))
         # The columns of Shifter, which scripts read.
-        click.echo(f"{system:<10} {'docker':<10} {'READY':<8} {entry.id[:10]}   {when} {name:<30}")
+        boundary.echo(
+            f"{system:<10} {'docker':<10} {'READY':<8} {entry.id[:10]}   {when} {name:<30}"
+        )
 
 
 def _listed(entries: dict[str, Entry]) -> dict[str, Entry]:
@@ -66,7 +68,7 @@ def lookup(context: click.Context, name: str, as_json: bool) -> None:
     """Print the id of the image NAME."""
     key = index_key(name)
     entry = resolve.lookup(boundary.layout_of(context).index, key)
-    click.echo(json.dumps(_fields(key, entry), indent=2) if as_json else entry.id)
+    boundary.echo(json.dumps(_fields(key, entry), indent=2) if as_json else entry.id)
 
 
 @click.command("path")
@@ -86,7 +88,7 @@ def path(context: click.Context, name: str, as_json: bool) -> None:
             hint=f"pull it again: shifterimg pull {key}",
         )
     fields = {**_fields(key, entry), "path": str(file)}
-    click.echo(json.dumps(fields, indent=2) if as_json else str(file))
+    boundary.echo(json.dumps(fields, indent=2) if as_json else str(file))
 
 
 def _fields(name: str, entry: Entry) -> dict[str, object]:

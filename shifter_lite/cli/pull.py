@@ -44,7 +44,7 @@ def command(context: click.Context, name: str, platform: str | None) -> None:
     if ended.state != "READY":
         raise Reported(ended.fact, hint=ended.hint, exit_code=ended.exit_code)
     when = time.strftime("%Y-%m-%dT%H:%M:%S")
-    click.echo(f"{when} Pulling Image: docker:{reference}, status: READY")
+    boundary.echo(f"{when} Pulling Image: docker:{reference}, status: READY")
 
 
 class _Pull:

@@ -22,6 +22,8 @@ from shifter_lite.records import Entry, seal
 # longest cache of a directory (60 s on NFS) and the start of a large job.
 _KEEP_COUNT = 5
 _KEEP_SECONDS = 600
+# Who publishes large ones fast must not fill the store.
+_KEEP_BYTES = 1 << 30
 
 
 def publish(index: Path, names: Mapping[str, Entry], *, store: str, mark: str) -> int:
@@ -71,10 +73,13 @@ def _encode(items: Mapping[bytes, bytes], generation: int, store: str) -> bytes:
 
 def _prune(index: Path) -> None:
     """Remove generations that no reader can still be about to open."""
-    now = time.time()
-    for number in generations(index)[_KEEP_COUNT:]:
+    now, kept = time.time(), 0
+    for place, number in enumerate(generations(index)):
         path = index / generation_name(number)
         # Another publisher may be pruning too.
         with suppress(FileNotFoundError):
-            if now - path.stat().st_mtime > _KEEP_SECONDS:
+            status = path.stat()
+            kept += status.st_size
+            old = now - status.st_mtime > _KEEP_SECONDS or kept > _KEEP_BYTES
+            if place >= _KEEP_COUNT and old:
                 path.unlink()
