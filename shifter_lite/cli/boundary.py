@@ -19,7 +19,6 @@ from shifter_lite.errors import NoOutput, ShifterError, from_oserror
 from shifter_lite.layout import Layout
 
 _INTERRUPTED = 130
-_STDERR = 2
 
 
 def group(name: str, text: str) -> Callable[[Callable[..., None]], click.Group]:
@@ -99,10 +98,11 @@ def _run(program: click.Group) -> int:
 
 
 def _fill_standard_streams() -> None:
-    """Let no file of the store become a standard stream that the caller had closed."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(fd, True)
-    os.close(fd)
+    """Open what the caller had closed, lest a file of the store become a standard stream."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free descriptor, open(2), which is the stream's own.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _discard_output() -> None:
