@@ -17,6 +17,9 @@ from tests.conftest import Runner, User, installed
 from tests.helpers import debian, faulty, images
 
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and read all")
+
+
 def left_over(store: Path) -> list[str]:
     """Return what is neither published nor a verified blob nor a request's last state."""
     kept = (
@@ -89,6 +92,7 @@ def test_an_image_is_found_by_digest_and_by_id_as_well(run: Runner, debian_image
         assert run("shifterimg", "lookup", name).stdout.strip() == found["id"]
 
 
+@needs_root
 def test_the_squashfs_holds_exactly_the_tree_that_umoci_unpacks(
     run: Runner, registry: str, debian_image: str, tmp_path: Path
 ) -> None:
@@ -691,11 +695,11 @@ def test_a_store_that_one_may_not_write_is_denied(run: Runner, registry: str, us
     assert str(run.store) in done.stderr
 
 
+@needs_root
 def test_a_full_disk_is_one_line_and_leaves_the_disk_as_it_was(
     run: Runner, debian_image: str, user: User
 ) -> None:
     run.store.mkdir()
-    assert os.getuid() == 0, "a small tmpfs needs root"
     for size in ("100k", "30m", "70m"):
         options = f"size={size},uid={user.uid},gid={user.gid},mode=755"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", run.store], check=True)
