@@ -16,7 +16,6 @@ import pytest
 from tests.conftest import Runner, User, installed
 from tests.helpers import debian, faulty, images
 
-
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and read all")
 
 
