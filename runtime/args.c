@@ -151,7 +151,7 @@ static const char *set(const char *name)
 
 void args_store(const struct job *job, char store[PATH_MAX])
 {
-    const char *found = job->store;
+    const char *found = job->store, *data = set("XDG_DATA_HOME");
     char cwd[PATH_MAX];
 
     if (found == NULL)
@@ -166,9 +166,9 @@ void args_store(const struct job *job, char store[PATH_MAX])
                 fail(errno, NULL, "cannot tell where the store '%s' is", found);
             path_format(store, "%s/%s", cwd, found);
         }
-    } else if (set("XDG_DATA_HOME") != NULL && set("XDG_DATA_HOME")[0] == '/') {
+    } else if (data != NULL && data[0] == '/') {
         /* The specification of these variables says that relative ones are void. */
-        path_format(store, "%s/shifter-lite", set("XDG_DATA_HOME"));
+        path_format(store, "%s/shifter-lite", data);
     } else if (set("HOME") != NULL) {
         path_format(store, "%s/.local/share/shifter-lite", set("HOME"));
     } else {

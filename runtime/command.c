@@ -16,9 +16,10 @@ static void fall_back(const char *workdir, const char *cwd)
 {
     const char *place = workdir != NULL && chdir(workdir) == 0 ? workdir : "/";
 
-    if (cwd == NULL || strcmp(cwd, "/") != 0)
-        warn("'%s' is not in the container: starting in '%s'",
-             cwd != NULL ? cwd : "the present directory", place);
+    if (cwd == NULL)
+        warn("the present directory is gone: starting in '%s'", place);
+    else if (strcmp(cwd, "/") != 0)
+        warn("'%s' is not in the container: starting in '%s'", cwd, place);
 }
 
 void command_enter_workdir(const struct job *job, const struct record *record, const char *cwd)
@@ -35,7 +36,9 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
     if (workdir == NULL)
         fail(0, "write --workdir=/DIRECTORY", "the image '%s' names no working directory",
              job->image);
-    MUST(chdir(workdir), "cannot start in '%s' in the container", workdir);
+    if (chdir(workdir) < 0)
+        fail(errno, "name a directory of the image, or one of the host's that is seen in it",
+             "cannot start in '%s' in the container", workdir);
 }
 
 void command_run(const struct job *job, char **environment)
@@ -52,6 +55,9 @@ void command_run(const struct job *job, char **environment)
     /* The search follows the container's PATH, and execvpe() that of `environ`. */
     environ = environment;
     execvp(command[0], command);
-    fail_as(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, errno, NULL,
+    if (errno == ENOENT)
+        fail_as(EXIT_NOT_FOUND, errno, "is it in the image, in a directory of its PATH?",
+                "cannot execute '%s' in the container", command[0]);
+    fail_as(EXIT_NOT_EXECUTABLE, errno, "may you execute it, and is it made for this machine?",
             "cannot execute '%s' in the container", command[0]);
 }

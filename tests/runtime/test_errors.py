@@ -81,6 +81,7 @@ def test_a_command_that_is_not_there(shifter: Launcher) -> None:
         assert done.returncode == 127
         assert done.stderr == (
             f"shifter: cannot execute '{command}' in the container: No such file or directory\n"
+            "  hint: is it in the image, in a directory of its PATH?\n"
         )
 
 
@@ -89,6 +90,7 @@ def test_a_command_that_cannot_be_executed(shifter: Launcher) -> None:
         done = shifter.run("-i", "test", command)
         assert done.returncode == 126
         assert f"shifter: cannot execute '{command}' in the container: " in done.stderr
+        assert "\n  hint: " in done.stderr
 
 
 def test_a_working_directory_that_is_not_there(shifter: Launcher, store: Path, image: Path) -> None:
