@@ -75,6 +75,14 @@ def publish(data: bytes, target: Path, unfinished: Path, mode: int) -> None:
     sync_directory(target.parent)
 
 
+def has_size(path: Path, size: int) -> bool:
+    """Return whether there is a file at PATH, whole as far as its SIZE tells."""
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
 def make_directory(path: Path, mode: int) -> None:
     """Make the directory PATH with exactly MODE, whatever the umask; keep one that is there."""
     with suppress(FileExistsError):

@@ -54,7 +54,7 @@ def find(bench: Bench, manifest: Manifest) -> Image | None:
     """Return the image that MANIFEST would become, if the store has it."""
     with resolve.newest(bench.layout.index) as index:
         entry = index.find(_built_key(manifest.digest, bench.tool.recipe)) if index else None
-    if entry is None or not squash.is_there(bench.layout.image(entry.id), entry.size):
+    if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
     return read_record(bench.layout, entry.id)
 

@@ -24,6 +24,8 @@ from shifter_lite.records import Image
 from shifter_lite.request import Request, Status
 from shifter_lite.steps import Bench, Report, log
 
+_TIDY_SECONDS = 3600.0
+
 
 def build(bench: Bench, request: Request, report: Report) -> Image:
     """Turn one request into one published image."""
@@ -51,11 +53,14 @@ def build(bench: Bench, request: Request, report: Report) -> Image:
 
 
 def drain(bench: Bench, report: Callable[[Request], Report] | None = None) -> None:
-    """Answer requests until none is left; REPORT gives who else wants a request's statuses."""
+    """Tidy up, then answer requests until none is left; REPORT gives who else wants statuses."""
+    _tidy(bench)
+    _answer_all(bench, report)
+
+
+def _answer_all(bench: Bench, report: Callable[[Request], Report] | None = None) -> None:
     if recovered := bench.worker.recover():
         log.info("recovered %d requests of dead workers", recovered)
-    sweep(bench.layout)
-    _remove_unfinished(bench)
     for claim in bench.worker.claims():
         if isinstance(claim, BadRequest):
             log.warning("rejected: %s", claim)
@@ -69,8 +74,13 @@ def run(bench: Bench) -> None:
     from shifter_lite.queue.watch import Watch  # noqa: PLC0415
 
     with Watch(bench.layout.submitted, pause=bench.site.poll_seconds) as watch:
+        tidied = float("-inf")
         while True:
-            drain(bench)
+            # Not at every look: it reads directories that have nothing to do with requests.
+            if time.monotonic() - tidied > _TIDY_SECONDS:
+                tidied = time.monotonic()
+                _tidy(bench)
+            _answer_all(bench)
             watch.wait()
 
 
@@ -124,8 +134,9 @@ def _reason(error: ShifterError | OSError) -> ShifterError:
     return from_oserror(error)
 
 
-def _remove_unfinished(bench: Bench) -> None:
-    """Remove files that dead workers left unfinished: hidden, and ending with their names."""
+def _tidy(bench: Bench) -> None:
+    """Remove what is too old, and hidden files that end with the names of dead workers."""
+    sweep(bench.layout)
     living = bench.worker.living()
     layout = bench.layout
     for place in (layout.images, layout.blobs, layout.index):

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Semaphore, Thread
 from typing import Protocol
 
+from shifter_lite import durable
 from shifter_lite.build import tar, toc
 from shifter_lite.build.ahead import ahead
 from shifter_lite.build.inflate import inflate
@@ -165,7 +166,7 @@ class _Fetch:
         path.parent.mkdir(exist_ok=True)
         try:
             known = toc.diff_id(table, layer.digest)
-            if known is not None and _has_size(path, layer.size):
+            if known is not None and durable.has_size(path, layer.size):
                 self._progress(layer.size)
                 os.utime(path)
                 return Blob(number, layer.digest, path, table, known, fresh=False)
@@ -180,13 +181,6 @@ def _hashing(pieces: Iterator[bytes], update: Callable[[bytes], None]) -> Iterat
     for piece in pieces:
         update(piece)
         yield piece
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _download(

@@ -90,19 +90,11 @@ def write(tool: Tool, feed: Feed, content: Content, images: Path, mark: str) -> 
         target = images / image_id[:2] / f"{image_id}.squashfs"
         durable.make_directory(target.parent, 0o755)
         # The same content has the same name: an image that is there is not written again.
-        if not is_there(target, size):
+        if not durable.has_size(target, size):
             durable.move(unfinished, target)
         return Image(id=image_id, size=size, content=content)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def is_there(path: Path, size: int) -> bool:
-    """Return whether there is an image at PATH, whole as far as its SIZE tells."""
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _sync(file: FileIO) -> str:
