@@ -11,7 +11,7 @@ import os
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,23 @@ from shifter_lite.errors import BadConfig
 from shifter_lite.layout import Layout
 
 _DIRECTORY = Path("/etc/shifter")
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_HIGHEST_LEVEL = 19
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an image may have at most, so that a small download cannot fill a filesystem.
+
+    Every field is a key of the table ``limits``.  ``layers`` and ``entries`` are numbers;
+    ``bytes`` counts all layers uncompressed, and again all files; ``file_bytes`` is of one file.
+    """
+
+    layers: int = 500
+    entries: int = 20_000_000
+    bytes: int = 1 << 40
+    file_bytes: int = 1 << 39
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,7 @@ class Site:
     compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local disk of
     each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
+    ``compression_level`` is zstd's, 1 to 19.  ``limits`` is a table.
     """
 
     system: str
@@ -37,6 +54,8 @@ class Site:
     state_dir: str
     cache_bytes: int = 20 << 30
     poll_seconds: float = 2.0
+    compression_level: int = 3
+    limits: Limits = field(default_factory=Limits)
 
 
 def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
@@ -98,16 +117,32 @@ def read_site(environ: Mapping[str, str]) -> Site:
     }
     if "state_dir" not in values:
         values["state_dir"] = str(_home(environ, "XDG_STATE_HOME", ".local/state"))
-    return Site(**{key: _checked(path, key, value) for key, value in values.items()})
+    site: Site = _table(Site, values, str(path))
+    if not 1 <= site.compression_level <= _HIGHEST_LEVEL:
+        raise BadConfig(
+            f"{path}: compression_level = {site.compression_level}",
+            hint="zstd's levels are 1 to 19",
+        )
+    return site
 
 
-def _checked(path: Path, key: str, value: Any) -> Any:
-    types = {entry.name: entry.type for entry in fields(Site)}
-    if key not in types:
-        raise BadConfig(f"{path}: unknown key {key!r}", hint=f"keys are: {', '.join(types)}")
-    wanted = {"str": (str,), "int": (int,), "float": (int, float)}[str(types[key])]
+def _table(kind: type[Any], given: dict[str, Any], where: str) -> Any:
+    """Return a KIND, one of the dataclasses above, of what is GIVEN at WHERE."""
+    types = {entry.name: entry for entry in fields(kind)}
+    values = {}
+    for key, value in given.items():
+        if key not in types:
+            raise BadConfig(f"{where}: unknown key {key!r}", hint=f"keys are: {', '.join(types)}")
+        values[key] = _checked(str(types[key].type), value, f"{where}: {key}")
+    return kind(**values)
+
+
+def _checked(kind: str, value: Any, where: str) -> Any:
+    if kind == "Limits" and isinstance(value, dict):
+        return _table(Limits, value, where)
+    wanted = _TYPES.get(kind, ())
     if not isinstance(value, wanted) or isinstance(value, bool):
-        raise BadConfig(f"{path}: {key} = {value!r} is not of type {types[key]}")
+        raise BadConfig(f"{where} = {value!r} is not of type {kind}")
     return value
 
 

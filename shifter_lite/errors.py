@@ -5,7 +5,6 @@
     ├── BadRequest    65  a file in the spool that is no request of its owner's
     ├── BadImage      65  what the registry sent is not what it promised, or not an image
     ├── NotFound      66  there is no such image
-    ├── NoTool        69  a program we need is not installed
     ├── Damaged       70  our own files are wrong: tell the administrator
     ├── BuildFailed   71  a program we need failed
     ├── NoStore       72  there is no store where we were told to look
@@ -61,12 +60,6 @@ class NotFound(ShifterError):
     """There is no such image: the one who knows said so."""
 
     exit_code = 66
-
-
-class NoTool(ShifterError):
-    """A program that we need is not installed."""
-
-    exit_code = 69
 
 
 class Damaged(ShifterError):

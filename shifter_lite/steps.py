@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,15 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from shifter_lite import durable
-from shifter_lite.build import archive, blobs, merge, squash, toc
+from shifter_lite.build import blobs, convert, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest
 from shifter_lite.build.registry import Registry
+from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
 from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
-from shifter_lite.queue.claim import Worker, lock
+from shifter_lite.queue.claim import Worker, lock, try_lock
 from shifter_lite.records import Content, Entry, Image
 from shifter_lite.request import Request, Status
 
@@ -37,23 +39,26 @@ log.addHandler(logging.NullHandler())
 Report = Callable[[Status], None]
 # A requester wants to see movement, a filesystem few files.
 _REPORT_SECONDS = 0.5
+# Layers that are downloaded at a time.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a worker works with: one store, how the site wants it, and the tool."""
+    """What a worker works with: one store, how the site wants it, and a compressor."""
 
     layout: Layout
     store: str
     site: Site
-    tool: squash.Tool
+    compressor: Compressor
     worker: Worker
 
 
 def find(bench: Bench, manifest: Manifest) -> Image | None:
     """Return the image that MANIFEST would become, if the store has it."""
     with resolve.newest(bench.layout.index) as index:
-        entry = index.find(_built_key(manifest.digest, bench.tool.recipe)) if index else None
+        key = _built_key(manifest.digest, squash.recipe(bench.compressor))
+        entry = index.find(key) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
     return read_record(bench.layout, entry.id)
@@ -63,60 +68,67 @@ def _built_key(digest: str, recipe: str) -> str:
     return f"\0built:{digest}:{recipe}"
 
 
-def fetch(
-    bench: Bench,
-    registry: Registry,
-    manifest: Manifest,
-    config: ImageConfig,
-    report: Report,
-) -> list[blobs.Blob]:
-    """Bring the layers of MANIFEST, whose content is what CONFIG says; raises BadImage."""
-    sizes = {layer.digest: layer.size for layer in manifest.layers}
-    progress = _Progress("PULLING", sum(sizes.values()), report)
-    layers = blobs.fetch(manifest.layers, registry, bench.layout.blobs, progress, bench.worker.name)
-    for number, (layer, wanted) in enumerate(zip(layers, config.diff_ids, strict=True), 1):
-        if layer.diff_id != wanted:
-            raise BadImage(
-                f"layer {number} ({layer.digest}): its content has the digest "
-                f"{layer.diff_id}, not the diff_id {wanted}"
-            )
-    return layers
-
-
-def members_of(layer: blobs.Blob) -> merge.Members:
-    """Return what yields the members of LAYER, as often as it is called."""
-    return lambda: toc.read(layer.toc)
-
-
-def content_of(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
+def _content(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
     """Return what the image will be, by which it describes itself."""
     return Content(
         digest=manifest.digest,
         platform=config.platform,
-        recipe=bench.tool.recipe,
+        recipe=squash.recipe(bench.compressor),
         layers=tuple(layer.digest for layer in manifest.layers),
         config=config.config,
     )
 
 
 def make_image(
-    bench: Bench, plan: merge.Plan, layers: list[blobs.Blob], content: Content, report: Report
+    bench: Bench, registry: Registry, manifest: Manifest, config: ImageConfig, report: Report
 ) -> Image:
-    """Write PLAN, with its data from LAYERS, as an image of CONTENT into the store."""
-    progress = _Progress("CONVERSION", plan.size, report)
-    try:
-        return squash.write(
-            bench.tool,
-            lambda pipe: archive.write(plan, layers, pipe, progress),
-            content,
-            bench.layout.images,
-            bench.worker.name,
+    """Bring the layers of MANIFEST from REGISTRY, and make them an image in the store.
+
+    Raises BadImage, and what REGISTRY raises; then nothing is left but layers that were right.
+    """
+    limits = bench.site.limits
+    if len(manifest.layers) > limits.layers:
+        raise BadImage(
+            f"the image has {len(manifest.layers)} layers, more than {limits.layers}",
+            hint="the site allows no more: limits.layers in shifter_lite.toml",
         )
+    total = sum({layer.digest: layer.size for layer in manifest.layers}.values())
+    progress = _Progress("PULLING", total, report)
+    content = _content(bench, manifest, config)
+    layers: list[blobs.Blob] = []
+    try:
+        with squash.unfinished(bench.layout.images, bench.worker.name) as file:
+            with (
+                closing(progress),
+                blobs.fetching(
+                    manifest.layers,
+                    registry,
+                    bench.layout.blobs,
+                    partial(_lock, bench),
+                    progress,
+                    _AT_ONCE,
+                ) as layers,
+            ):
+                made = convert.convert(
+                    layers, config.diff_ids, file, bench.compressor, limits, bench.worker.name
+                )
+            report(Status(state="CONVERSION"))
+            image = squash.finish(file, *made, content, bench.compressor)
+            squash.place(file, image, bench.layout.image(image.id))
     except OSError:
         # Layers that lead to nothing only stand in the way of those who clear up.
         for layer in layers:
             layer.remove()
         raise
+    return image
+
+
+def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
+    """Take what keeps other workers from the blob with DIGEST; None if one has it."""
+    # One file for many blobs: lock files are never deleted.
+    stripe = digest.removeprefix("sha256:")[:2]
+    taken = lock(bench.layout.locks / f"blob.{stripe}.lock")
+    return taken if try_lock(taken) else None
 
 
 def write_record(bench: Bench, image: Image) -> None:
@@ -198,20 +210,26 @@ def _catch_up(layout: Layout, catalog: Catalog) -> None:
 
 
 class _Progress:
-    """Counts bytes, in whichever thread they come, and reports now and then."""
+    """Counts bytes, in whichever thread they come, and reports now and then until closed."""
 
     def __init__(self, state: str, total: int, report: Report) -> None:
         self._state, self._total, self._report = state, total, report
         self._done = 0
         self._next = 0.0
         self._lock = Lock()
+        self._closed = False
         self(0)
 
     def __call__(self, size: int) -> None:
         with self._lock:
             self._done += size
             now = time.monotonic()
-            if now >= self._next:
+            if now >= self._next and not self._closed:
                 self._next = now + _REPORT_SECONDS
                 done = min(self._done, self._total)
                 self._report(Status(state=self._state, done=done, total=self._total))
+
+    def close(self) -> None:
+        """Report no more: a thread left behind must not have the last word."""
+        with self._lock:
+            self._closed = True

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from threading import Thread
 
 from shifter_lite import steps
-from shifter_lite.build import blobs, merge, squash
+from shifter_lite.build import blobs
 from shifter_lite.build.registry import Registry
+from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, ShifterError, from_oserror
 from shifter_lite.layout import Layout
@@ -38,10 +39,7 @@ def build(bench: Bench, request: Request, report: Report) -> Image:
         # The catalog takes a while to load: let it, while layers are on their way.
         Thread(target=steps.catalog_class, daemon=True).start()
         config = registry.config(manifest)
-        layers = steps.fetch(bench, registry, manifest, config, report)
-        plan = merge.plan([steps.members_of(layer) for layer in layers])
-        content = steps.content_of(bench, manifest, config)
-        image = steps.make_image(bench, plan, layers, content, report)
+        image = steps.make_image(bench, registry, manifest, config, report)
         steps.write_record(bench, image)
     report(Status(state="PUBLISHING"))
     names = steps.names_of(request, manifest, image)
@@ -86,10 +84,10 @@ def run(bench: Bench) -> None:
 
 @contextmanager
 def working(layout: Layout, store: str, site: Site) -> Iterator[Bench]:
-    """Set up a worker on the STORE at LAYOUT; raises NoTool if it could build nothing."""
-    tool = squash.find_tool()
+    """Set up a worker on the STORE at LAYOUT."""
+    compressor = Compressor(site.compression_level)
     with Worker(layout, store) as worker:
-        yield Bench(layout, store, site, tool, worker)
+        yield Bench(layout, store, site, compressor, worker)
 
 
 def _answer(bench: Bench, claim: Claim, listener: Report | None) -> None:
@@ -137,9 +135,14 @@ def _reason(error: ShifterError | OSError) -> ShifterError:
 def _tidy(bench: Bench) -> None:
     """Remove what is too old, and hidden files that end with the names of dead workers."""
     sweep(bench.layout)
-    living = bench.worker.living()
     layout = bench.layout
-    for place in (layout.images, layout.blobs, layout.index):
-        for path in (*place.glob(".*"), *place.glob("??/.*")):
-            if ".".join(path.name.split(".")[-3:]) not in living:
-                path.unlink(missing_ok=True)
+    hidden = [
+        path
+        for place in (layout.images, layout.blobs, layout.index)
+        for path in (*place.glob(".*"), *place.glob("??/.*"))
+    ]
+    # Asked after the files were found: whoever made one of them was alive before.
+    living = bench.worker.living()
+    for path in hidden:
+        if ".".join(path.name.split(".")[-3:]) not in living:
+            path.unlink(missing_ok=True)

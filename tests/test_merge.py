@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shifter_lite.build import merge, tar
 from shifter_lite.build.tar import Member
+from shifter_lite.build.tree import Directory, File, Symlink, walk
 from shifter_lite.errors import BadImage
 
 # ------------------------------------------------------------- a few words to write layers with
@@ -43,22 +44,43 @@ Tree = dict[str, object]
 BAKED = {"dev": "dir", "proc": "dir", "sys": "dir", "tmp": "dir"}
 
 
+def merged(*layers: Iterable[Member]) -> merge.Tree:
+    """Return the tree that LAYERS become."""
+    result = merge.Tree()
+    for layer in layers:
+        held = list(layer)
+        result.apply(lambda: held)  # noqa: B023  # called at once
+    result.finish()
+    return result
+
+
 def tree(*layers: Iterable[Member]) -> Tree:
     """Return what the layers become: path to "dir", symlink's target, or (layer, content)."""
     held = [list(layer) for layer in layers]
-    plan = merge.plan([lambda layer=layer: layer for layer in held])  # type: ignore[misc]
+    contents = [
+        (number, member.offset)
+        for number, layer in enumerate(held)
+        for member in layer
+        if member.type == tar.FILE and member.size
+    ]
     found: Tree = {}
-    for node in plan.bare:
-        found[node.path.decode()] = (
-            "dir" if node.type == tar.DIRECTORY else f"-> {node.link.decode()}"
-        )
-    for nodes in plan.files:
-        for node in nodes:
-            found[node.path.decode()] = (node.layer, node.offset)
-    for path, node in plan.links:
-        found[path.decode()] = found[node.path.decode()]
-    assert found.pop("./") == "dir"
+    for path, node in walk(merged(*held).root):
+        match node:
+            case Directory():
+                found[path.decode()] = "dir"
+            case Symlink():
+                found[path.decode()] = f"-> {node.target.decode()}"
+            case File():
+                found[path.decode()] = contents[node.content] if node.content >= 0 else "empty"
+            case _:
+                found[path.decode()] = "fifo"
+    assert found.pop("") == "dir"
     return {path: what for path, what in found.items() if path not in BAKED}
+
+
+def modes(*layers: Iterable[Member]) -> dict[bytes, int]:
+    """Return path to mode."""
+    return {path: node.mode for path, node in walk(merged(*layers).root)}
 
 
 # ------------------------------------------------------------------------------------ claims
@@ -110,16 +132,13 @@ def test_a_whiteout_of_nothing_is_nothing() -> None:
 
 def test_a_directory_over_a_directory_keeps_its_content_and_gets_new_attributes() -> None:
     held = [[directory("d", 0o700), file("d/x")], [directory("d", 0o1770)]]
-    plan = merge.plan([lambda layer=layer: layer for layer in held])  # type: ignore[misc]
-    modes = {node.path: node.mode for node in plan.bare}
-    assert modes[b"d"] == 0o1775
+    assert modes(*held)[b"d"] == 0o1775
     assert tree(*held) == {"d": "dir", "d/x": (0, 1)}
 
 
 def test_a_missing_parent_keeps_the_lower_directory_as_it_is() -> None:
     held = [[directory("t", 0o1777)], [file("t/x")]]
-    plan = merge.plan([lambda layer=layer: layer for layer in held])  # type: ignore[misc]
-    assert {node.path: node.mode for node in plan.bare}[b"t"] == 0o1777
+    assert modes(*held)[b"t"] == 0o1777
 
 
 @pytest.mark.parametrize("kind", [file("a"), symlink("a", "x"), directory("a")])
@@ -221,8 +240,7 @@ def test_dots_within_a_name_are_just_dots() -> None:
 
 def test_names_of_any_bytes_are_kept() -> None:
     for name in (b"new\nline", b"latin-\xe9", b"nfd-e\xcc\x81", b"back\\slash", b" "):
-        plan = merge.plan([lambda name=name: [Member(name, tar.FILE, 0, 0, 0, 0, b"", 0)]])  # type: ignore[misc]
-        assert name in [node.path for node in plan.bare]
+        assert name in modes([Member(name, tar.FILE, 0, 0, 0, 0, b"", 0)])
 
 
 def test_a_component_has_at_most_255_bytes() -> None:
@@ -249,23 +267,19 @@ def test_a_malformed_whiteout_is_refused() -> None:
 
 def test_the_policy_lets_all_read_and_nobody_be_somebody_else() -> None:
     members = [file("f", mode=0o6700), file("g", mode=0o000), directory("d", 0o2700)]
-    plan = merge.plan([lambda: members])
-    nodes = [*plan.bare, *plan.files[0]]
-    modes = {node.path: oct(node.mode) for node in nodes}
-    assert (modes[b"f"], modes[b"g"], modes[b"d"]) == ("0o755", "0o444", "0o755")
+    found = modes(members)
+    assert (found[b"f"], found[b"g"], found[b"d"]) == (0o755, 0o444, 0o755)
 
 
 def test_times_before_1970_and_after_2106_are_cut() -> None:
     for given_time, kept in ((-5, 0), (1 << 40, (1 << 32) - 1), (7, 7)):
         member = Member(b"f", tar.FILE, 0, given_time, 0, 0, b"", 0)
-        plan = merge.plan([lambda member=member: [member]])  # type: ignore[misc]
-        assert {node.path: node.mtime for node in plan.bare}[b"f"] == kept
+        assert merged([member]).root.children[b"f"].mtime == kept
 
 
 def test_an_image_without_layers_is_what_must_be_there() -> None:
-    plan = merge.plan([])
-    assert {node.path: node.mode for node in plan.bare} == {
-        b"./": 0o755,
+    assert modes() == {
+        b"": 0o755,
         b"dev": 0o755,
         b"proc": 0o755,
         b"sys": 0o755,

@@ -28,6 +28,7 @@ def left_over(store: Path) -> list[str]:
         "index/images.",
         "cache/blobs/",
         "locks/publish",
+        "locks/blob.",
     )
     paths = [path for path in store.rglob("*") if not path.is_dir()]
     names = [str(path.relative_to(store)) for path in paths]
@@ -664,16 +665,10 @@ def test_null_and_empty_settings_are_as_good_as_none(run: Runner, registry: str)
     assert run("shifterimg", "pull", f"{registry}/null:1").returncode == 0
 
 
-def test_without_a_squashfs_tool_nothing_is_even_asked_for(run: Runner, registry: str) -> None:
+def test_no_program_is_needed_to_build_an_image(run: Runner, registry: str) -> None:
     images.push(registry, "small", "1", small())
     done = run("shifterimg", "pull", f"{registry}/small:1", env={"PATH": "/nowhere"})
-    assert done.returncode == 69
-    assert done.stderr.splitlines() == [
-        "shifterimg: tar2sqfs, which makes squashfs images, is not installed",
-        "  hint: install squashfs-tools-ng (apt install squashfs-tools-ng)",
-    ]
-    assert left_over(run.store) == []
-    assert os.listdir(run.store / "spool/failed") == []
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_place_that_is_no_store_is_not_made_one(run: Runner, registry: str) -> None:

@@ -3,9 +3,9 @@
 # What the scripts need of a machine, brought about if it is missing.  Sourced from the clone's root.
 
 building=(gcc libc6-dev make python3 python3-venv)
-running=(squashfs-tools-ng squashfuse)
+running=(squashfuse)
 serving=(docker-registry mmdebstrap)
-testing=(busybox-static charliecloud-runtime fuse3 shellcheck skopeo squashfs-tools strace tinycdb umoci)
+testing=(busybox-static charliecloud-runtime fuse3 shellcheck skopeo squashfs-tools squashfs-tools-ng strace tinycdb umoci)
 # mmdebstrap of an ordinary user needs user namespaces with many ids.
 ((UID == 0)) || serving+=(uidmap)
 

@@ -7,7 +7,7 @@ hand each other pieces of data really run side by side.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from threading import Event, Thread
 
 _PIECES = 4
@@ -17,7 +17,8 @@ _PATIENCE = 0.1
 def ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
     """Yield PIECES, made in another thread; what they raise is raised here.
 
-    The thread ends with the generator: when that is exhausted, closed or dropped.
+    When the generator is exhausted, closed or dropped, the thread goes no further than the
+    piece that it works at.  It is not waited for: it may itself be waiting for the network.
     """
     queue: Queue[bytes | BaseException | None] = Queue(_PIECES)
     stop = Event()
@@ -30,9 +31,6 @@ def ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
             yield piece
     finally:
         stop.set()
-        while thread.is_alive():
-            _discard(queue)
-            thread.join(_PATIENCE)
 
 
 def _produce(
@@ -58,11 +56,3 @@ def _put(
             continue
         return True
     return False
-
-
-def _discard(queue: Queue[bytes | BaseException | None]) -> None:
-    try:
-        while True:
-            queue.get_nowait()
-    except Empty:
-        return

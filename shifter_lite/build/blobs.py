@@ -1,232 +1,262 @@
-"""The cache of layers: each is downloaded once, checked while it streams, and indexed.
+"""The cache of layers: each is downloaded once, checked while it comes, and read meanwhile.
 
-A blob has its final name only when its size and digest were right.  It is not
-synced to disk: what a power loss leaves of it is found out, as every blob that
-was not downloaded by this very pull is checked again while its data is read.
+A blob has its final name only when its size and digest were right.  Until then it is
+``DIGEST.part``, which one worker at a time, the one that has the blob's lock, makes
+longer; whoever has the lock next goes on where a killed one ended.  Nothing here is
+synced to disk: what a power loss leaves is found out, as every blob that this very
+pull did not download is checked again while it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
+from io import FileIO
 from pathlib import Path
-from threading import Semaphore, Thread
+from threading import Condition, Event, Semaphore, Thread
 from typing import Protocol
 
 from shifter_lite import durable
-from shifter_lite.build import tar, toc
-from shifter_lite.build.ahead import ahead
-from shifter_lite.build.inflate import inflate
 from shifter_lite.build.manifest import Descriptor
-from shifter_lite.errors import BadImage, Damaged
+from shifter_lite.errors import BadImage, Damaged, RegistryBusy
 
-_AT_ONCE = 4
 _PIECE = 1 << 18
 # Seconds that a thread which was told to stop has for it, before it is left behind.
 _LAST_WORDS = 2.0
 _PATIENCE = 0.1
+# Nobody comes back for what nobody has continued for a day.
+_LONGEST_PART = 86400.0
 _ON_THE_WAY = "the registry, or something on the way, changed it: pull again, or tell who runs it"
 
 Progress = Callable[[int], None]
 # Reads up to so many bytes; none at the end.
 Read = Callable[[int], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """One layer in the cache.
-
-    ``number`` counts from 1, lowest first; ``fresh`` is whether this pull brought it.
-    """
-
-    number: int
-    digest: str
-    path: Path
-    toc: Path
-    diff_id: str
-    fresh: bool
-
-    def check(self) -> Iterator[bytes]:
-        """Yield the blob's content, uncompressed; raises Damaged if the cache has spoiled it."""
-        hashed = hashlib.sha256()
-        with self.path.open("rb", buffering=0) as file:
-            pieces = iter(partial(file.read, _PIECE), b"")
-            try:
-                yield from inflate(pieces if self.fresh else _hashing(pieces, hashed.update))
-            except BadImage as error:
-                raise self.spoilt() from error
-        if not self.fresh and f"sha256:{hashed.hexdigest()}" != self.digest:
-            raise self.spoilt()
-
-    def spoilt(self) -> Damaged:
-        """Drop the blob from the cache; return the error that says so."""
-        self.remove()
-        return Damaged(
-            f"the cached layer {self.digest} was damaged and is dropped",
-            hint="pull again: it will be downloaded anew",
-        )
-
-    def remove(self) -> None:
-        """Drop the blob from the cache."""
-        self.toc.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+# Takes what keeps others from the blob with this digest, or returns None if another has it.
+Lock = Callable[[str], AbstractContextManager[object] | None]
 
 
 class Source(Protocol):
     """Where blobs come from, as ``registry.Registry``."""
 
-    def blob(self, descriptor: Descriptor) -> AbstractContextManager[Read]:
-        """Open the blob of DESCRIPTOR."""
+    def blob(self, descriptor: Descriptor, start: int = 0) -> AbstractContextManager[Read]:
+        """Open the blob of DESCRIPTOR, from byte START on."""
 
     def abort(self) -> None:
         """Let every read that is under way fail."""
 
 
-def fetch(
-    layers: Sequence[Descriptor], source: Source, cache: Path, progress: Progress, mark: str
-) -> list[Blob]:
-    """Return LAYERS as blobs in the directory CACHE, downloaded from SOURCE where they lack.
+class _News:
+    """What those who bring layers tell those who read them; the first error is everybody's."""
 
-    PROGRESS is told of every piece's size in bytes.  While a blob is unfinished its name
-    ends with MARK, which only this worker uses.  Raises BadImage, naming the
-    layer, or what SOURCE raises; then nothing unfinished is left in CACHE.
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.error: BaseException | None = None
+
+    def fail(self, error: BaseException | None) -> None:
+        """Note ERROR, unless there is one already."""
+        with self.changed:
+            self.error = self.error or error
+            self.changed.notify_all()
+
+
+class Blob:
+    """One layer in the cache, or on its way there.
+
+    ``number`` counts from 1, lowest first; ``fresh`` is whether this pull brought it;
+    ``over`` whether it is there, or never will be.
     """
-    unique = {layer.digest: (number, layer) for number, layer in enumerate(layers, 1)}
-    fetched = _Fetch(list(unique.values()), source, cache, progress, mark).run()
-    return [fetched[layer.digest] for layer in layers]
 
+    def __init__(self, number: int, layer: Descriptor, cache: Path, news: _News) -> None:
+        """Make what stands for LAYER of the image; nothing is read."""
+        name = layer.digest.removeprefix("sha256:")
+        self.number = number
+        self.layer = layer
+        self.path = cache / name[:2] / name
+        self.toc = self.path.with_suffix(".toc")
+        self.part = self.path.with_suffix(".part")
+        self.fresh = False
+        self._file: FileIO | None = None
+        self._available = 0
+        self.over = False
+        self._news = news
 
-class _Fetch:
-    """Several layers at once; the first failure, or an interrupt, ends all."""
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the blob's bytes, as they come.
 
-    def __init__(
-        self,
-        layers: list[tuple[int, Descriptor]],
-        source: Source,
-        cache: Path,
-        progress: Progress,
-        mark: str,
-    ) -> None:
-        self._todo = layers[::-1]
-        self._source, self._cache, self._progress = source, cache, progress
-        self._mark = mark
-        self._fetched: dict[str, Blob] = {}
-        self._failed: list[BaseException] = []
-        self._ended = Semaphore(0)
+        The last is yielded only once all were right; raises what bringing them raised, and Damaged
+        if the cache has spoiled them.
+        """
+        hashed = hashlib.sha256()
+        at = 0
+        while (end := self._wait(at)) > at:
+            assert self._file is not None
+            piece = os.pread(self._file.fileno(), min(_PIECE, end - at), at)
+            if not piece:
+                raise self.spoilt()
+            at += len(piece)
+            if not self.fresh:
+                hashed.update(piece)
+                if at == self.layer.size and self.layer.digest != _digest(hashed.digest()):
+                    raise self.spoilt()
+            elif at == self.layer.size:
+                self.check()
+            yield piece
+        self.check()
 
-    def run(self) -> dict[str, Blob]:
-        # Daemons: a thread that waits for a silent registry must not hold up the end.
-        threads = [Thread(target=self._work, daemon=True) for _ in self._todo[:_AT_ONCE]]
-        running = len(threads)
-        try:
-            for thread in threads:
-                thread.start()
-            while running and not self._failed:
-                running -= self._ended.acquire(timeout=_PATIENCE)
-        finally:
-            if running:
-                self._stop(running)
-        if self._failed:
-            raise self._failed[0]
-        return self._fetched
+    def check(self) -> None:
+        """Wait until the blob is there; raises what bringing it, or another, raised."""
+        news = self._news
+        with news.changed:
+            while not self.over and news.error is None:
+                news.changed.wait()
+            if news.error is not None:
+                raise news.error
 
-    def _stop(self, running: int) -> None:
-        self._todo.clear()
-        self._source.abort()
-        # Not by Thread.join: CPython takes a thread for ended when a signal interrupts that.
-        while running and self._ended.acquire(timeout=_LAST_WORDS):
-            running -= 1
-        for path in self._cache.glob(f"??/.*.{self._mark}"):
+    def judge(self) -> None:
+        """Raise what is wrong with the blob itself, if anything, once its content looks wrong."""
+        self.check()
+        if not self.fresh:
+            with self.path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").digest()
+            if self.layer.digest != _digest(found):
+                raise self.spoilt()
+
+    def spoilt(self) -> Damaged:
+        """Drop the blob from the cache; return the error that says so."""
+        self.remove()
+        return Damaged(
+            f"the cached layer {self.layer.digest} was damaged and is dropped",
+            hint="pull again: it will be downloaded anew",
+        )
+
+    def remove(self) -> None:
+        """Drop the blob, or what there is of it, from the cache."""
+        for path in (self.toc, self.path, self.part):
             path.unlink(missing_ok=True)
 
-    def _work(self) -> None:
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def bring(self, source: Source, lock: Lock, progress: Progress, stop: Event) -> None:
+        """Bring the blob from SOURCE, unless it is here; tell PROGRESS of every piece's size."""
+        error: BaseException | None = None
         try:
-            while (taken := self._take()) is not None:
-                number, layer = taken
-                self._fetched[layer.digest] = self._one(number, layer)
-        except BaseException as error:  # noqa: BLE001  # raised again by run
-            self._failed.append(error)
-        finally:
-            self._ended.release()
+            if not self._found(progress):
+                self.path.parent.mkdir(exist_ok=True)
+                self._bring_alone(source, lock, progress, stop)
+        except BadImage as bad:
+            error = BadImage(f"layer {self.number} ({self.layer.digest}): {bad}", hint=bad.hint)
+            error.__cause__ = bad
+        except BaseException as other:  # noqa: BLE001  # raised again by who reads
+            error = other
+        self.over = True
+        self._news.fail(error)
 
-    def _take(self) -> tuple[int, Descriptor] | None:
+    def _wait(self, at: int) -> int:
+        """Return how many bytes are there, more than AT unless there will be none."""
+        news = self._news
+        with news.changed:
+            while self._available <= at and not self.over and news.error is None:
+                news.changed.wait()
+            if news.error is not None:
+                raise news.error
+            return self._available
+
+    def _found(self, progress: Progress) -> bool:
+        """Take the blob from the cache, if it is there; note that it is used."""
+        if not durable.has_size(self.path, self.layer.size):
+            return False
+        self._file = FileIO(self.path)
+        os.utime(self.path)
+        self._come(self.layer.size, progress)
+        return True
+
+    def _come(self, size: int, progress: Progress) -> None:
+        with self._news.changed:
+            self._available += size
+            self._news.changed.notify_all()
+        progress(size)
+
+    def _bring_alone(self, source: Source, lock: Lock, progress: Progress, stop: Event) -> None:
+        while (taken := lock(self.layer.digest)) is None:
+            # Another worker brings it: then there is nothing for us to do.
+            if stop.wait(_PATIENCE):
+                raise RegistryBusy("the download was given up", hint="pull again")
+        with taken:
+            # Whoever had the lock before may have brought it.
+            if not self._found(progress):
+                self.fresh = True
+                self._download(source, progress)
+
+    def _download(self, source: Source, progress: Progress) -> None:
+        self._file = FileIO(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
         try:
-            return self._todo.pop()
-        except IndexError:
-            return None
-
-    def _one(self, number: int, layer: Descriptor) -> Blob:
-        name = layer.digest.removeprefix("sha256:")
-        path = self._cache / name[:2] / name
-        table = path.with_suffix(".toc")
-        path.parent.mkdir(exist_ok=True)
-        try:
-            known = toc.diff_id(table, layer.digest)
-            if known is not None and durable.has_size(path, layer.size):
-                self._progress(layer.size)
-                os.utime(path)
-                return Blob(number, layer.digest, path, table, known, fresh=False)
-            with self._source.blob(layer) as read:
-                diff_id = _download(layer, read, path, table, self._mark, self._progress)
-        except (BadImage, Damaged) as error:
-            raise BadImage(f"layer {number} ({layer.digest}): {error}", hint=error.hint) from error
-        return Blob(number, layer.digest, path, table, diff_id, fresh=True)
+            _Download(self.layer, self._file, partial(self._come, progress=progress)).run(source)
+        except (BadImage, Damaged, OSError):
+            # Of the last, the most likely is no room, which a part takes from others.
+            self.part.unlink(missing_ok=True)
+            raise
+        self.part.rename(self.path)
 
 
-def _hashing(pieces: Iterator[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
-    for piece in pieces:
-        update(piece)
-        yield piece
+class _Download:
+    """Makes one file hold a blob; what it already holds is taken for the blob's beginning."""
 
-
-def _download(
-    layer: Descriptor, read: Read, path: Path, table: Path, mark: str, progress: Progress
-) -> str:
-    """Bring LAYER from READ to PATH and its contents to TABLE; return its diff_id."""
-    part, table_part = (target.with_name(f".{target.name}.{mark}") for target in (path, table))
-    try:
-        with part.open("xb", buffering=0) as file:
-            checked = _Checked(layer, read, file.write, progress)
-            try:
-                blob = iter(partial(checked.read, _PIECE), b"")
-                with closing(ahead(inflate(blob))) as pieces:
-                    stream = tar.Stream(pieces, hashed=True)
-                    toc.write(table_part, tar.members(stream), layer.digest)
-                    diff_id = stream.drain()
-            except BadImage:
-                # Most damage is damage on the way: then the digest is the reason to give.
-                checked.drain()
-                raise
-            checked.drain()
-        part.rename(path)
-        toc.finish(table_part, table, diff_id)
-    finally:
-        for left in (part, table_part):
-            with suppress(FileNotFoundError):
-                left.unlink()
-    return diff_id
-
-
-class _Checked:
-    """Reads a blob, keeps what it reads, and checks it against its descriptor."""
-
-    def __init__(
-        self,
-        layer: Descriptor,
-        read: Read,
-        keep: Callable[[bytes | memoryview], int],
-        progress: Progress,
-    ) -> None:
-        self._layer, self._read, self._keep, self._progress = layer, read, keep, progress
+    def __init__(self, layer: Descriptor, file: FileIO, come: Progress) -> None:
+        self._layer, self._file, self._come = layer, file, come
         self._hash = hashlib.sha256()
         self._size = 0
 
-    def read(self, size: int) -> bytes:
-        data = self._read(size)
+    def run(self, source: Source) -> None:
+        """Bring the rest from SOURCE; raises BadImage if the whole is not the blob."""
+        self._resume()
+        # A whole that needs only its name came from a worker killed at the last moment.
+        if self._size == self._layer.size and self._right():
+            self._come(self._size)
+            return
+        begun = self._size
+        if begun == self._layer.size:
+            begun = 0
+            self._restart()
+        self._come(begun)
+        with source.blob(self._layer, begun) as read:
+            while data := read(_PIECE):
+                self._take(data)
+        if self._size != self._layer.size:
+            fact = f"it has {self._size} bytes, not {self._layer.size}"
+            raise BadImage(fact, hint=_ON_THE_WAY)
+        if not self._right():
+            if begun:
+                raise Damaged(
+                    f"the unfinished layer {self._layer.digest} was damaged and is dropped",
+                    hint="pull again: it will be downloaded anew",
+                )
+            found = _digest(self._hash.digest())
+            raise BadImage(f"it has the wrong digest: {found}", hint=_ON_THE_WAY)
+
+    def _resume(self) -> None:
+        if os.fstat(self._file.fileno()).st_size > self._layer.size:
+            self._restart()
+        while data := self._file.read(_PIECE):
+            self._hash.update(data)
+            self._size += len(data)
+
+    def _restart(self) -> None:
+        self._file.truncate(0)
+        self._file.seek(0)
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def _right(self) -> bool:
+        return _digest(self._hash.digest()) == self._layer.digest
+
+    def _take(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._layer.size:
             fact = f"it has more than the {self._layer.size} bytes that it should have"
@@ -234,29 +264,73 @@ class _Checked:
         self._hash.update(data)
         view = memoryview(data)
         while view:
-            view = view[self._keep(view) :]
-        self._progress(len(data))
-        return data
+            view = view[self._file.write(view) :]
+        self._come(len(data))
 
-    def drain(self) -> None:
-        """Read to the end; raises BadImage unless size and digest are right."""
-        while self.read(_PIECE):
-            pass
-        if self._size != self._layer.size:
-            fact = f"it has {self._size} bytes, not {self._layer.size}"
-            raise BadImage(fact, hint=_ON_THE_WAY)
-        found = f"sha256:{self._hash.hexdigest()}"
-        if found != self._layer.digest:
-            raise BadImage(f"it has the wrong digest: {found}", hint=_ON_THE_WAY)
+
+@contextmanager
+def fetching(
+    layers: Sequence[Descriptor],
+    source: Source,
+    cache: Path,
+    lock: Lock,
+    progress: Progress,
+    at_once: int,
+) -> Iterator[list[Blob]]:
+    """Yield LAYERS as blobs in the directory CACHE, which come from SOURCE while they are read.
+
+    AT_ONCE are under way at a time.  PROGRESS is told of every piece's size in bytes.
+    """
+    news = _News()
+    unique = {
+        layer.digest: Blob(number, layer, cache, news) for number, layer in enumerate(layers, 1)
+    }
+    todo = list(reversed(unique.values()))
+    stop = Event()
+    ended = Semaphore(0)
+
+    def work() -> None:
+        with suppress(IndexError):
+            while not stop.is_set():
+                todo.pop().bring(source, lock, progress, stop)
+        ended.release()
+
+    running = min(at_once, len(todo))
+    for _ in range(running):
+        # Daemons: a thread that waits for a silent registry must not hold up the end.
+        Thread(target=work, daemon=True).start()
+    try:
+        yield [unique[layer.digest] for layer in layers]
+    finally:
+        stop.set()
+        if not all(blob.over for blob in unique.values()):
+            source.abort()
+            news.fail(RegistryBusy("the download was given up", hint="pull again"))
+        # Not by Thread.join: CPython takes a thread for ended when a signal interrupts that.
+        while running and ended.acquire(timeout=_LAST_WORDS):
+            running -= 1
+        if not running:
+            for blob in unique.values():
+                blob.close()
+
+
+def _digest(raw: bytes) -> str:
+    return f"sha256:{raw.hex()}"
 
 
 def evict(cache: Path, limit: int) -> None:
-    """Drop the blobs least recently used until those in CACHE have at most LIMIT bytes."""
+    """Drop the blobs least recently used until those in CACHE have at most LIMIT bytes.
+
+    And unfinished ones that nobody has continued for a day.
+    """
     found = []
+    now = time.time()
     for path in cache.glob("??/*"):
         with suppress(FileNotFoundError):
             status = path.stat()
-            if path.suffix != ".toc" and not path.name.startswith("."):
+            if path.suffix == ".part" and status.st_mtime < now - _LONGEST_PART:
+                path.unlink()
+            elif not path.suffix and not path.name.startswith("."):
                 found.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):

@@ -10,12 +10,11 @@ replacement leaves the others their content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 
 from shifter_lite.build import tar
-from shifter_lite.build.sparse import Segments
-from shifter_lite.build.tar import Member
+from shifter_lite.build.tar import Member, shown
+from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
 from shifter_lite.errors import BadImage
 
 _WHITEOUT = b".wh."
@@ -31,86 +30,48 @@ _MOUNT_POINTS = ((b"dev", 0o755), (b"proc", 0o755), (b"sys", 0o755), (b"tmp", 0o
 Members = Callable[[], Iterable[Member]]
 
 
-class Node:
-    """One inode of the tree: a directory, a file, a symbolic link or a FIFO."""
+class Tree:
+    """An image's tree while layers are applied to it.
 
-    __slots__ = (
-        "children",
-        "layer",
-        "link",
-        "mode",
-        "mtime",
-        "offset",
-        "path",
-        "segments",
-        "size",
-        "type",
-    )
-
-    def __init__(self, kind: int, mode: int, mtime: int) -> None:
-        """Make an inode of KIND, one of tar's types, without content."""
-        self.type = kind
-        self.mode = mode
-        self.mtime = mtime
-        self.children: dict[bytes, Node] | None = {} if kind == tar.DIRECTORY else None
-        self.layer = self.offset = self.size = 0
-        self.link = b""
-        self.path = b""
-        self.segments: Segments | None = None
-
-
-@dataclass(slots=True)
-class Plan:
-    """What an image holds, in the order in which it is to be written.
-
-    ``bare`` are inodes without data, parents before children; ``files[n]`` are
-    the inodes whose data lies in layer n, in its order; ``links`` are pairs of a
-    further name and its inode.  Each inode's ``path`` is its first name.  ``accounts``
-    are the image's passwd and group, where it has them as files.
+    ``linked`` are the nodes that were given a further name at some time.  ``files`` counts the
+    files with data of all layers, by which their data is known.
     """
 
-    bare: list[Node] = field(default_factory=list)
-    files: list[list[Node]] = field(default_factory=list)
-    links: list[tuple[bytes, Node]] = field(default_factory=list)
-    accounts: dict[str, Node] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.root = Directory(0o755)
+        self.linked: set[Node] = set()
+        self.files = 0
+        self._layers = 0
 
-    @property
-    def size(self) -> int:
-        """Bytes of data in all files."""
-        return sum(node.size for nodes in self.files for node in nodes)
+    def apply(self, members: Members) -> None:
+        """Apply the next layer, whose members MEMBERS yields each time it is called.
 
-
-def plan(layers: Sequence[Members]) -> Plan:
-    """Return the plan of the image with LAYERS, lowest first.
-
-    Each is a function that yields the layer's members, and is called twice.
-    Raises BadImage, naming the layer and the entry.
-    """
-    root = Node(tar.DIRECTORY, 0o755, 0)
-    for number, members in enumerate(layers):
-        layer = _Layer(root, number)
+        Raises BadImage, naming the layer and the entry.
+        """
+        self._layers += 1
+        layer = _Layer(self)
         try:
             layer.delete(members())
             layer.add(members())
         except BadImage as error:
-            raise BadImage(f"layer {number + 1}: {error}") from error
-    for name, mode in _MOUNT_POINTS:
-        assert root.children is not None
-        root.children.setdefault(name, Node(tar.DIRECTORY, mode, 0))
-    result = _ordered(root, len(layers))
-    for account in ("passwd", "group"):
-        node = _Layer(root, 0).file([b"etc", account.encode()])
-        if node is not None:
-            result.accounts[account] = node
-    return result
+            raise BadImage(f"layer {self._layers}: {error}", hint=error.hint) from error
+
+    def finish(self) -> None:
+        """Add what must be there for a container to be mounted on."""
+        for name, mode in _MOUNT_POINTS:
+            self.root.children.setdefault(name, Directory(mode))
+
+    def file(self, path: bytes) -> File | None:
+        """Return the file that opening PATH in the image would open, or None."""
+        return _Layer(self).file(path.split(b"/"))
 
 
 class _Layer:
     """The application of one layer to the tree below it."""
 
-    def __init__(self, root: Node, number: int) -> None:
-        self._root = root
-        self._number = number
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._root = tree.root
         self._below: dict[bytes, Node] = {}
 
     def delete(self, members: Iterable[Member]) -> None:
@@ -126,16 +87,14 @@ class _Layer:
         for parts in whiteouts:
             self._delete(parts[:-1], parts[-1])
 
-    def file(self, parts: Sequence[bytes]) -> Node | None:
+    def file(self, parts: Sequence[bytes]) -> File | None:
         """Return the file that opening PARTS would open, or None."""
         try:
             directory, rest = self._walk(parts)
         except BadImage:
             return None
-        if len(rest) != 1 or directory.children is None:
-            return None
-        node = directory.children.get(rest[0])
-        return node if node is not None and node.type == tar.FILE else None
+        node = directory.children.get(rest[0]) if len(rest) == 1 else None
+        return node if isinstance(node, File) else None
 
     def _remember(self, target: list[bytes]) -> None:
         if (node := self._find(target)) is not None:
@@ -143,7 +102,7 @@ class _Layer:
 
     def _delete(self, parents: list[bytes], name: bytes) -> None:
         directory = self._find(parents, follow=True)
-        if directory is None or directory.children is None:
+        if not isinstance(directory, Directory):
             return
         if name == _OPAQUE:
             directory.children.clear()
@@ -153,61 +112,50 @@ class _Layer:
     def add(self, members: Iterable[Member]) -> None:
         """Apply everything else, in order."""
         for member in members:
+            content = -1
+            if member.type == tar.FILE and member.size:
+                content = self._tree.files
+                self._tree.files += 1
             parts = _components(member.name, member.name)
             if not parts:
                 self._set_root(member)
             elif any(part.startswith(_WHITEOUT) for part in parts):
                 _check_whiteout(parts, member)
             else:
-                self._add(parts, member)
+                self._add(parts, member, content)
 
     def _set_root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
-            raise BadImage(f"{_shown(member.name)} would replace the root directory")
+            raise BadImage(f"{shown(member.name)} would replace the root directory")
         _set_attributes(self._root, member)
 
-    def _add(self, parts: list[bytes], member: Member) -> None:
-        directory = self._directory(parts[:-1], member.name)
-        children = directory.children
-        assert children is not None
+    def _add(self, parts: list[bytes], member: Member, content: int) -> None:
+        children = self._directory(parts[:-1], member.name).children
         name = parts[-1]
-        old = children.get(name)
         if member.type == tar.DIRECTORY:
-            if old is not None and old.type == tar.DIRECTORY:
-                _set_attributes(old, member)
-                return
-            children[name] = node = Node(tar.DIRECTORY, 0, 0)
-            _set_attributes(node, member)
+            old = children.get(name)
+            if not isinstance(old, Directory):
+                old = children[name] = Directory()
+            _set_attributes(old, member)
         elif member.type == tar.LINK:
             children[name] = self._linked(member)
         elif member.type in (tar.CHARACTER, tar.BLOCK_DEVICE):
             # Devices are not for images; but what they replace is gone.
             children.pop(name, None)
         else:
-            children[name] = self._inode(member)
-
-    def _inode(self, member: Member) -> Node:
-        node = Node(member.type, 0, 0)
-        _set_attributes(node, member)
-        if member.type == tar.FILE:
-            node.layer, node.offset, node.size = self._number, member.offset, member.size
-            if member.stored != member.size:
-                node.segments = member.segments
-        elif member.type == tar.SYMLINK:
-            if not 0 < len(member.link) <= _LONGEST_TARGET:
-                raise BadImage(f"{_shown(member.name)} is a symbolic link to nothing")
-            node.link = member.link
-        return node
+            children[name] = node = _inode(member, content)
+            _set_attributes(node, member)
 
     def _linked(self, member: Member) -> Node:
         target = _components(member.link, member.name)
         node = self._find(target) or self._below.get(b"/".join(target))
         if node is None:
             raise BadImage(
-                f"{_shown(member.name)} is a link to {_shown(member.link)}, which is missing"
+                f"{shown(member.name)} is a link to {shown(member.link)}, which is missing"
             )
-        if node.type == tar.DIRECTORY:
-            raise BadImage(f"{_shown(member.name)} is a hard link to a directory")
+        if isinstance(node, Directory):
+            raise BadImage(f"{shown(member.name)} is a hard link to a directory")
+        self._tree.linked.add(node)
         return node
 
     def _find(self, parts: Sequence[bytes], *, follow: bool = False) -> Node | None:
@@ -217,20 +165,19 @@ class _Layer:
             return None
         if follow or not parts:
             return found
-        return None if found.children is None else found.children.get(parts[-1])
+        return found.children.get(parts[-1])
 
-    def _directory(self, parts: Sequence[bytes], what: bytes) -> Node:
+    def _directory(self, parts: Sequence[bytes], what: bytes) -> Directory:
         """Return the directory at PARTS, made where it is missing or something else."""
         node, missing = self._walk(parts)
         for part in missing:
             if len(part) > _LONGEST_COMPONENT:
-                raise BadImage(f"{_shown(what)} has a name that is too long")
-            assert node.children is not None
-            child = node.children[part] = Node(tar.DIRECTORY, 0o755, 0)
+                raise BadImage(f"{shown(what)} has a name that is too long")
+            child = node.children[part] = Directory(0o755)
             node = child
         return node
 
-    def _walk(self, parts: Sequence[bytes]) -> tuple[Node, list[bytes]]:
+    def _walk(self, parts: Sequence[bytes]) -> tuple[Directory, list[bytes]]:
         """Follow PARTS from the root, as if chrooted; return how far it went and what is missing.
 
         The returned node is a directory, and what is missing holds no ``..``.
@@ -243,27 +190,25 @@ class _Layer:
             if part == b"..":
                 del path[1 if len(path) == 1 else -1 :]
                 continue
-            here = path[-1].children
-            assert here is not None
-            node = here.get(part)
-            if node is not None and node.type == tar.SYMLINK:
+            node = path[-1].children.get(part)
+            if isinstance(node, Symlink):
                 followed += 1
                 if followed > _MOST_SYMLINKS:
-                    raise BadImage(f"too many symbolic links at {_shown(b'/'.join(parts))}")
-                if node.link.startswith(b"/"):
+                    raise BadImage(f"too many symbolic links at {shown(b'/'.join(parts))}")
+                if node.target.startswith(b"/"):
                     del path[1:]
-                todo += reversed([p for p in node.link.split(b"/") if p not in (b"", b".")])
-            elif node is None or node.children is None:
-                return path[-1], _plain([part, *reversed(todo)], parts)
-            else:
+                todo += reversed([p for p in node.target.split(b"/") if p not in (b"", b".")])
+            elif isinstance(node, Directory):
                 path.append(node)
+            else:
+                return path[-1], _plain([part, *reversed(todo)], parts)
         return path[-1], []
 
 
 def _plain(missing: list[bytes], parts: Sequence[bytes]) -> list[bytes]:
     """Refuse ``..`` in what a symbolic link says is missing."""
     if b".." in missing:
-        raise BadImage(f"a symbolic link leads nowhere at {_shown(b'/'.join(parts))}")
+        raise BadImage(f"a symbolic link leads nowhere at {shown(b'/'.join(parts))}")
     return missing
 
 
@@ -272,11 +217,11 @@ def _components(name: bytes, what: bytes) -> list[bytes]:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     for part in parts:
         if part == b"..":
-            raise BadImage(f"{_shown(what)} climbs out of its directory")
+            raise BadImage(f"{shown(what)} climbs out of its directory")
         if len(part) > _LONGEST_COMPONENT:
-            raise BadImage(f"{_shown(what)} has a name that is too long")
+            raise BadImage(f"{shown(what)} has a name that is too long")
         if b"\0" in part:
-            raise BadImage(f"{_shown(what)} has a name with a NUL")
+            raise BadImage(f"{shown(what)} has a name with a NUL")
     return parts
 
 
@@ -285,7 +230,17 @@ def _check_whiteout(parts: list[bytes], member: Member) -> None:
         # aufs kept its own books below such directories; nothing of them is the image's.
         if parts[0].startswith(_AUFS):
             return
-        raise BadImage(f"{_shown(member.name)} is a malformed whiteout")
+        raise BadImage(f"{shown(member.name)} is a malformed whiteout")
+
+
+def _inode(member: Member, content: int) -> Node:
+    if member.type == tar.FILE:
+        return File(content)
+    if member.type == tar.FIFO:
+        return Fifo()
+    if not 0 < len(member.link) <= _LONGEST_TARGET:
+        raise BadImage(f"{shown(member.name)} is a symbolic link to nothing")
+    return Symlink(member.link)
 
 
 def _set_attributes(node: Node, member: Member) -> None:
@@ -295,37 +250,3 @@ def _set_attributes(node: Node, member: Member) -> None:
         mode |= 0o111
     node.mode = mode
     node.mtime = min(max(member.mtime, 0), _LATEST)
-
-
-def _ordered(root: Node, layers: int) -> Plan:
-    """Return the plan of the tree at ROOT: the same for equal trees, however they came about."""
-    result = Plan(files=[[] for _ in range(layers)])
-    for path, node in _walk_tree(root):
-        if node.path:
-            result.links.append((path, node))
-            continue
-        node.path = path
-        if node.type == tar.FILE and node.size:
-            result.files[node.layer].append(node)
-        else:
-            result.bare.append(node)
-    for nodes in result.files:
-        nodes.sort(key=lambda node: node.offset)
-    return result
-
-
-def _walk_tree(root: Node) -> Iterator[tuple[bytes, Node]]:
-    """Yield every name below ROOT and its node, sorted, parents first; the root is ``.``."""
-    todo: list[tuple[bytes, Node]] = [(b"./", root)]
-    while todo:
-        path, node = todo.pop()
-        yield path, node
-        if node.children:
-            prefix = b"" if node is root else path + b"/"
-            todo += [
-                (prefix + name, node.children[name]) for name in sorted(node.children, reverse=True)
-            ]
-
-
-def _shown(name: bytes) -> str:
-    return repr(name.decode(errors="backslashreplace"))

@@ -106,13 +106,13 @@ class Registry:
         return documents.read_config(documents.parse(data, "image config"), manifest)
 
     @contextmanager
-    def blob(self, descriptor: Descriptor) -> Iterator[Callable[[int], bytes]]:
-        """Open the blob of DESCRIPTOR; yields a function that reads up to so many bytes.
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[Callable[[int], bytes]]:
+        """Open the blob of DESCRIPTOR from byte START on; yields what reads up to so many bytes.
 
         A connection that is cut is opened again where it was.  The bytes are as they
         came: whoever reads them checks them.
         """
-        reader = _BlobReader(self, descriptor)
+        reader = _BlobReader(self, descriptor, start)
         try:
             yield reader.read
         finally:
@@ -223,13 +223,13 @@ class Registry:
 class _BlobReader:
     """Reads one blob, over as many connections as it takes."""
 
-    def __init__(self, registry: Registry, descriptor: Descriptor) -> None:
+    def __init__(self, registry: Registry, descriptor: Descriptor, start: int) -> None:
         self._registry = registry
         self._path = f"blobs/{descriptor.digest}"
         self._missing = BadImage(
             f"the registry has no blob {descriptor.digest}, which the image needs"
         )
-        self._at = 0
+        self._at = start
         self._failures = 0
         self._connect()
 

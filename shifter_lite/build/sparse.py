@@ -7,7 +7,7 @@ offset and length; what lies between is zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from shifter_lite.errors import BadImage
 
@@ -19,6 +19,7 @@ _LONGEST_NUMBER = 20
 Segments = tuple[tuple[int, int], ...]
 Number = Callable[[bytes], int]
 Read = Callable[[int], bytes]
+Copy = Callable[[int], Iterator[memoryview]]
 
 
 def checked(pairs: Iterable[tuple[int, int]], size: int, stored: int) -> Segments:
@@ -90,6 +91,32 @@ def in_data(read: Read) -> tuple[list[tuple[int, int]], int]:
             raise BadImage("a sparse file's map is malformed")
         text += block
     return _paired(numbers[1:]), taken
+
+
+def blocks(copy: Copy, segments: Segments, size: int, length: int) -> Iterator[bytes | None]:
+    """Yield a file of SIZE bytes in blocks of LENGTH; None is one that is all hole.
+
+    COPY gives the next bytes of the archive, which are those of SEGMENTS; they may be too few.
+    """
+    index = 0
+    for start in range(0, size, length):
+        end = min(start + length, size)
+        block: bytearray | None = None
+        while index < len(segments) and segments[index][0] < end:
+            offset, count = segments[index]
+            low, high = max(offset, start), min(offset + count, end)
+            if low < high:
+                block = bytearray(end - start) if block is None else block
+                at = low - start
+                for piece in copy(high - low):
+                    block[at : at + len(piece)] = piece
+                    at += len(piece)
+                if at < high - start:
+                    raise BadImage("the archive is cut off in a sparse file")
+            if offset + count > end:
+                break
+            index += 1
+        yield None if block is None else bytes(block)
 
 
 def _paired(numbers: list[int]) -> list[tuple[int, int]]:

@@ -73,6 +73,15 @@ class Stream:
             return data
         return b"".join(self.copy(size))
 
+    def view(self, size: int) -> bytes | memoryview:
+        """Return the next SIZE bytes, or fewer at the end, without copying them if that can be."""
+        end = self._at + size
+        if end <= len(self._piece):
+            data = memoryview(self._piece)[self._at : end]
+            self._at = end
+            return data
+        return b"".join(self.copy(size))
+
     def copy(self, size: int) -> Iterator[memoryview]:
         """Yield the next SIZE bytes in pieces, fewer at the end."""
         while size > 0 and (self._at < len(self._piece) or self._next()):
@@ -130,8 +139,12 @@ def members(stream: Stream) -> Iterator[Member]:
             continue
         member = _member(header, kind, extensions, stream)
         extensions = {}
+        end = member.offset + member.stored + -member.stored % BLOCK
         yield member
-        _skip_data(stream, member)
+        # Whoever wanted the data has read it.
+        left = end - stream.position
+        if stream.skip(left) < left:
+            raise BadImage(f"the archive is cut off in {shown(member.name)}")
 
 
 def _check_end(stream: Stream, header: bytes) -> None:
@@ -194,7 +207,7 @@ def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], stream: St
         # Before ustar, a directory was a file with a name that ends so.
         kind = DIRECTORY if name.endswith(b"/") and kind != 0x37 else FILE
     elif kind not in b"123456":
-        raise BadImage(f"{_shown(name)} has an unknown type: {chr(kind)!r}")
+        raise BadImage(f"{shown(name)} has an unknown type: {chr(kind)!r}")
     mode = _number(header[100:108], "mode", position) & 0o7777
     mtime = _mtime(header, extensions, position)
     if kind != FILE:
@@ -204,7 +217,7 @@ def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], stream: St
         try:
             return _sparse(member, header, extensions, stream)
         except BadImage as error:
-            raise BadImage(f"{_shown(name)}: {error}") from error
+            raise BadImage(f"{shown(name)}: {error}") from error
     return member
 
 
@@ -329,11 +342,6 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = end
 
 
-def _skip_data(stream: Stream, member: Member) -> None:
-    size = member.stored + -member.stored % BLOCK
-    if stream.skip(size) < size:
-        raise BadImage(f"the archive is cut off in {_shown(member.name)}")
-
-
-def _shown(name: bytes) -> str:
+def shown(name: bytes) -> str:
+    """Return NAME as messages quote it."""
     return repr(name.decode(errors="backslashreplace"))

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
@@ -31,27 +32,39 @@ _HEAD = len(_MAGIC) + 2 * (_DIGEST_LENGTH + 1)
 _END = 0
 
 
-def write(path: Path, members: Iterable[Member], digest: str) -> None:
-    """Write MEMBERS of the blob with DIGEST to PATH, its diff_id yet unknown."""
-    count = 0
-    with path.open("xb", buffering=1 << 16) as file:
-        file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
-        for name, kind, mode, mtime, size, offset, link, stored, segments in members:
-            lengths = (len(name), len(link), len(segments))
-            file.write(_RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths))
-            file.write(name + link)
-            for segment in segments:
-                file.write(_SEGMENT.pack(*segment))
-            count += 1
-        file.write(_RECORD.pack(_END, 0, 0, count, 0, 0, 0, 0, 0))
+class Table:
+    """A table of contents that is being made; ``diff_id`` is known last."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Write records to FILE."""
+        self.diff_id = ""
+        self.count = 0
+        self._write = file.write
+
+    def put(self, member: Member) -> None:
+        """Add MEMBER."""
+        name, kind, mode, mtime, size, offset, link, stored, segments = member
+        lengths = (len(name), len(link), len(segments))
+        self._write(_RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths) + name + link)
+        for segment in segments:
+            self._write(_SEGMENT.pack(*segment))
+        self.count += 1
 
 
-def finish(path: Path, final: Path, diff_id: str) -> None:
-    """Write DIFF_ID, known once the blob was read to its end, into PATH; rename it to FINAL."""
-    with path.open("r+b") as file:
-        file.seek(len(_MAGIC) + _DIGEST_LENGTH + 1)
-        file.write(diff_id.encode())
-    path.rename(final)
+@contextmanager
+def writing(unfinished: Path, path: Path, digest: str) -> Iterator[Table]:
+    """Yield a table for the blob with DIGEST, which in the end is PATH; before, UNFINISHED."""
+    try:
+        with unfinished.open("xb", buffering=1 << 16) as file:
+            table = Table(file)
+            file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
+            yield table
+            file.write(_RECORD.pack(_END, 0, 0, table.count, 0, 0, 0, 0, 0))
+            file.seek(len(_MAGIC) + _DIGEST_LENGTH + 1)
+            file.write(table.diff_id.encode())
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def diff_id(path: Path, digest: str) -> str | None:

@@ -180,7 +180,7 @@ def _workers(layout: Layout) -> list[str]:
 
 def _alive(layout: Layout, worker: str) -> bool:
     probe = lock(_lock_path(layout, worker))
-    if not _try(probe):
+    if not try_lock(probe):
         return True
     probe.release()
     return False
@@ -188,13 +188,14 @@ def _alive(layout: Layout, worker: str) -> bool:
 
 def _bury_if_dead(layout: Layout, worker: str) -> None:
     probe = lock(_lock_path(layout, worker))
-    if _try(probe):
+    if try_lock(probe):
         # Removed while we hold it, so that a worker just coming to life notices.
         _lock_path(layout, worker).unlink(missing_ok=True)
         probe.release()
 
 
-def _try(probe: FileLock) -> bool:
+def try_lock(probe: FileLock) -> bool:
+    """Take the lock PROBE; return whether it was free.  BadConfig if there are no locks here."""
     try:
         probe.acquire(blocking=False)
     except Timeout:

@@ -84,7 +84,8 @@ def forget(layout: Layout, name: str) -> None:
     directory = layout.status / name
     with suppress(FileNotFoundError):
         for number in os.listdir(directory):
-            (directory / number).unlink()
+            # The worker removes old ones itself.
+            (directory / number).unlink(missing_ok=True)
         directory.rmdir()
 
 

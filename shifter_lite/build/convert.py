@@ -1,0 +1,187 @@
+"""Turn layers into an image's tree and data, while they are still on their way.
+
+Layers are read once, lowest first.  Every file's data is compressed as it comes by, before
+anybody can know whether a later layer deletes it: nearly all of it stays.  What does not stay is
+blotted out in the end; if that was much, the layers are read again for the rest alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from io import FileIO
+
+from shifter_lite.build import sparse, tar, toc
+from shifter_lite.build.ahead import ahead
+from shifter_lite.build.blobs import Blob
+from shifter_lite.build.content import BLOCK, Writer
+from shifter_lite.build.inflate import inflate
+from shifter_lite.build.merge import Tree
+from shifter_lite.build.squashfs import HEADER_SIZE
+from shifter_lite.build.tar import Member, shown
+from shifter_lite.build.tree import File, nodes
+from shifter_lite.build.zstd import Block, Compressor
+from shifter_lite.config import Limits
+from shifter_lite.errors import BadImage
+
+# An image may have one part in so many blotted out.
+_MOST_WASTE = 8
+
+
+class Conversion:
+    """The layers of one image, one after the other."""
+
+    def __init__(
+        self, tree: Tree, writer: Writer, limits: Limits, mark: str, wanted: bytearray | None = None
+    ) -> None:
+        """Apply to TREE, and give the data of files, or of those that are WANTED, to WRITER.
+
+        Unfinished files end with MARK.
+        """
+        self._tree, self._writer, self._limits, self._mark = tree, writer, limits, mark
+        self._wanted = wanted
+        self._entries = 0
+        self._inflated = 0
+        self._bytes = 0
+
+    def layer(self, blob: Blob, diff_id: str) -> None:
+        """Convert BLOB, whose content must have the digest DIFF_ID.
+
+        Raises BadImage, naming the layer, and Damaged.
+        """
+        try:
+            self._convert(blob, diff_id)
+        except BadImage as error:
+            # Most damage is damage on the way, or in the cache: then that is the reason to give.
+            blob.judge()
+            raise BadImage(
+                f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
+            ) from error
+        self._tree.apply(lambda: toc.read(blob.toc))
+
+    def _convert(self, blob: Blob, diff_id: str) -> None:
+        with closing(ahead(self._counted(inflate(blob.pieces())))) as pieces:
+            found = self._read(blob, pieces)
+        if found != diff_id:
+            blob.toc.unlink(missing_ok=True)
+            raise BadImage(f"its content has the digest {found}, not the diff_id {diff_id}")
+
+    def _read(self, blob: Blob, pieces: Iterator[bytes]) -> str:
+        """Take every member of BLOB, whose content is PIECES; return the content's digest."""
+        known = toc.diff_id(blob.toc, blob.layer.digest)
+        stream = tar.Stream(pieces, hashed=known is None)
+        if known is not None:
+            for member in toc.read(blob.toc):
+                self._take(stream, member)
+            stream.drain()
+            return known
+        blob.path.parent.mkdir(exist_ok=True)
+        part = blob.toc.with_name(f".{blob.toc.name}.{self._mark}")
+        with toc.writing(part, blob.toc, blob.layer.digest) as table:
+            for member in tar.members(stream):
+                table.put(member)
+                self._take(stream, member)
+            table.diff_id = stream.drain()
+        return table.diff_id
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._inflated += len(piece)
+            if self._inflated > self._limits.bytes:
+                raise _too_much("bytes uncompressed", self._limits.bytes, "bytes")
+            yield piece
+
+    def _take(self, stream: tar.Stream, member: Member) -> None:
+        """Give the data of MEMBER, which is next in STREAM, to the writer."""
+        self._entries += 1
+        if self._entries > self._limits.entries:
+            raise _too_much("entries", self._limits.entries, "entries")
+        if member.type != tar.FILE or not member.size:
+            return
+        self._check_size(member)
+        writer = self._writer
+        if self._wanted is not None and not self._wanted[len(writer.contents)]:
+            writer.skip(member.size)
+            return
+        stream.skip(member.offset - stream.position)
+        if member.stored != member.size:
+            _take_sparse(stream, member, writer)
+        elif member.size < BLOCK:
+            writer.small(_whole(stream.read(member.size), member.size, member))
+        else:
+            writer.large(member.size, _blocks(stream, member))
+
+    def _check_size(self, member: Member) -> None:
+        limits = self._limits
+        self._bytes += member.size
+        if member.size > limits.file_bytes:
+            raise _too_much(f"bytes in {shown(member.name)}", limits.file_bytes, "file_bytes")
+        if self._bytes > limits.bytes:
+            raise _too_much("bytes in files", limits.bytes, "bytes")
+
+
+def _take_sparse(stream: tar.Stream, member: Member, writer: Writer) -> None:
+    blocks = sparse.blocks(stream.copy, member.segments, member.size, BLOCK)
+    if member.size < BLOCK:
+        writer.small(next(blocks) or bytes(member.size))
+    else:
+        writer.large(member.size, blocks)
+
+
+def _whole(data: Block, size: int, member: Member) -> Block:
+    if len(data) < size:
+        raise BadImage(f"the archive is cut off in {shown(member.name)}")
+    return data
+
+
+def _blocks(stream: tar.Stream, member: Member) -> Iterator[Block]:
+    for at in range(0, member.size, BLOCK):
+        size = min(BLOCK, member.size - at)
+        yield _whole(stream.view(size), size, member)
+
+
+def _too_much(what: str, limit: int, key: str) -> BadImage:
+    return BadImage(
+        f"the image has more than {limit} {what}",
+        hint=f"the site allows no more: limits.{key} in shifter_lite.toml",
+    )
+
+
+def convert(
+    blobs: Sequence[Blob],
+    diff_ids: Sequence[str],
+    file: FileIO,
+    compressor: Compressor,
+    limits: Limits,
+    mark: str,
+) -> tuple[Tree, Writer]:
+    """Convert BLOBS, whose contents have the digests DIFF_IDS, to a tree and its data in FILE.
+
+    The data begins where a squashfs has it.  MARK ends the names of unfinished files.
+    Raises BadImage, Damaged, and what bringing the blobs raises.
+    """
+    wanted: bytearray | None = None
+    while True:
+        file.truncate(HEADER_SIZE)
+        file.seek(HEADER_SIZE)
+        tree, writer = Tree(), Writer(file, compressor)
+        with closing(writer):
+            conversion = Conversion(tree, writer, limits, mark, wanted)
+            for blob, diff_id in zip(blobs, diff_ids, strict=True):
+                conversion.layer(blob, diff_id)
+            tree.finish()
+            writer.finish()
+        if wanted is None:
+            wanted = _live(tree)
+            if writer.blot(wanted) * _MOST_WASTE > writer.position:
+                continue
+        return tree, writer
+
+
+def _live(tree: Tree) -> bytearray:
+    """Return for each file with data whether it is still in TREE."""
+    live = bytearray(tree.files)
+    for node in nodes(tree.root):
+        if isinstance(node, File) and node.content >= 0:
+            live[node.content] = 1
+    return live
