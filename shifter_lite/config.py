@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,7 +20,14 @@ from shifter_lite.errors import BadConfig
 from shifter_lite.layout import Layout
 
 _DIRECTORY = Path("/etc/shifter")
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "float": (int, float),
+    "int": (int,),
+    "str": (str,),
+}
+_MOUNT_POINT = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
+_DOTS = re.compile(r"/\.\.?(/|$)")
 _HIGHEST_LEVEL = 19
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 
@@ -39,6 +47,28 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What an image keeps of what its layers say; it is part of the recipe.
+
+    Every field is a key of the table ``policy``.  With ``readable``, everybody may read all and
+    enter every directory (``a+rX``), as what only root may read nobody can read here.
+    ``user_xattrs`` keeps the extended attributes ``user.*``.  ``baked_mount_points`` are
+    directories that every image has, for a launch to mount something on.  Setuid and setgid bits,
+    devices, owners and all other attributes are never kept.
+    """
+
+    readable: bool = True
+    user_xattrs: bool = False
+    baked_mount_points: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the policy's part of a recipe."""
+        modes = "a+rX" if self.readable else "modes"
+        xattrs = "userxattr" if self.user_xattrs else "noxattr"
+        return ":".join((f"root-{modes}-nosuid-nodev-{xattrs}-1", *self.baked_mount_points))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """How this site wants things; every field is a key of ``shifter_lite.toml``.
 
@@ -46,7 +76,7 @@ class Site:
     compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local disk of
     each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
-    ``compression_level`` is zstd's, 1 to 19.  ``limits`` is a table.
+    ``compression_level`` is zstd's, 1 to 19.  ``limits`` and ``policy`` are tables.
     """
 
     system: str
@@ -56,6 +86,10 @@ class Site:
     poll_seconds: float = 2.0
     compression_level: int = 3
     limits: Limits = field(default_factory=Limits)
+    policy: Policy = field(default_factory=Policy)
+
+
+_TABLES: dict[str, type[Any]] = {"Limits": Limits, "Policy": Policy}
 
 
 def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
@@ -138,12 +172,20 @@ def _table(kind: type[Any], given: dict[str, Any], where: str) -> Any:
 
 
 def _checked(kind: str, value: Any, where: str) -> Any:
-    if kind == "Limits" and isinstance(value, dict):
-        return _table(Limits, value, where)
+    if kind in _TABLES and isinstance(value, dict):
+        return _table(_TABLES[kind], value, where)
+    if kind == "tuple[str, ...]" and isinstance(value, list):
+        return tuple(_mount_point(path, where) for path in value)
     wanted = _TYPES.get(kind, ())
-    if not isinstance(value, wanted) or isinstance(value, bool):
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise BadConfig(f"{where} = {value!r} is not of type {kind}")
     return value
+
+
+def _mount_point(path: Any, where: str) -> str:
+    if not isinstance(path, str) or not _MOUNT_POINT.fullmatch(path) or _DOTS.search(path):
+        raise BadConfig(f"{where}: {path!r} is not the plain absolute path of a directory")
+    return path
 
 
 def _host_platform() -> str:

@@ -57,7 +57,7 @@ class Bench:
 def find(bench: Bench, manifest: Manifest) -> Image | None:
     """Return the image that MANIFEST would become, if the store has it."""
     with resolve.newest(bench.layout.index) as index:
-        key = _built_key(manifest.digest, squash.recipe(bench.compressor))
+        key = _built_key(manifest.digest, squash.recipe(bench.compressor, bench.site.policy))
         entry = index.find(key) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
@@ -73,7 +73,7 @@ def _content(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
     return Content(
         digest=manifest.digest,
         platform=config.platform,
-        recipe=squash.recipe(bench.compressor),
+        recipe=squash.recipe(bench.compressor, bench.site.policy),
         layers=tuple(layer.digest for layer in manifest.layers),
         config=config.config,
     )
@@ -110,7 +110,7 @@ def make_image(
                 ) as layers,
             ):
                 made = convert.convert(
-                    layers, config.diff_ids, file, bench.compressor, limits, bench.worker.name
+                    layers, config.diff_ids, file, bench.compressor, bench.site, bench.worker.name
                 )
             report(Status(state="CONVERSION"))
             image = squash.finish(file, *made, content, bench.compressor)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shifter_lite.build import merge, tar
 from shifter_lite.build.tar import Member
 from shifter_lite.build.tree import Directory, File, Symlink, walk
+from shifter_lite.config import Policy
 from shifter_lite.errors import BadImage
 
 # ------------------------------------------------------------- a few words to write layers with
@@ -46,7 +47,7 @@ BAKED = {"dev": "dir", "proc": "dir", "sys": "dir", "tmp": "dir"}
 
 def merged(*layers: Iterable[Member]) -> merge.Tree:
     """Return the tree that LAYERS become."""
-    result = merge.Tree()
+    result = merge.Tree(Policy())
     for layer in layers:
         held = list(layer)
         result.apply(lambda: held)  # noqa: B023  # called at once

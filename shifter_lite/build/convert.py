@@ -21,7 +21,7 @@ from shifter_lite.build.squashfs import HEADER_SIZE
 from shifter_lite.build.tar import Member, shown
 from shifter_lite.build.tree import File, nodes
 from shifter_lite.build.zstd import Block, Compressor
-from shifter_lite.config import Limits
+from shifter_lite.config import Limits, Site
 from shifter_lite.errors import BadImage
 
 # An image may have one part in so many blotted out.
@@ -152,7 +152,7 @@ def convert(
     diff_ids: Sequence[str],
     file: FileIO,
     compressor: Compressor,
-    limits: Limits,
+    site: Site,
     mark: str,
 ) -> tuple[Tree, Writer]:
     """Convert BLOBS, whose contents have the digests DIFF_IDS, to a tree and its data in FILE.
@@ -164,9 +164,9 @@ def convert(
     while True:
         file.truncate(HEADER_SIZE)
         file.seek(HEADER_SIZE)
-        tree, writer = Tree(), Writer(file, compressor)
+        tree, writer = Tree(site.policy), Writer(file, compressor)
         with closing(writer):
-            conversion = Conversion(tree, writer, limits, mark, wanted)
+            conversion = Conversion(tree, writer, site.limits, mark, wanted)
             for blob, diff_id in zip(blobs, diff_ids, strict=True):
                 conversion.layer(blob, diff_id)
             tree.finish()

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from shifter_lite.build import tar
-from shifter_lite.build.tar import Member, shown
+from shifter_lite.build.tar import Member, Xattrs, shown
 from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
+from shifter_lite.config import Policy
 from shifter_lite.errors import BadImage
 
 _WHITEOUT = b".wh."
@@ -33,13 +34,17 @@ Members = Callable[[], Iterable[Member]]
 class Tree:
     """An image's tree while layers are applied to it.
 
-    ``linked`` are the nodes that were given a further name at some time.  ``files`` counts the
-    files with data of all layers, by which their data is known.
+    ``linked`` are the nodes that were given a further name at some time, ``xattrs`` the extended
+    attributes of those that have some.  ``files`` counts the files with data of all layers,
+    by which their data is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        """Keep of the layers what POLICY says."""
+        self.policy = policy
         self.root = Directory(0o755)
         self.linked: set[Node] = set()
+        self.xattrs: dict[Node, Xattrs] = {}
         self.files = 0
         self._layers = 0
 
@@ -60,6 +65,9 @@ class Tree:
         """Add what must be there for a container to be mounted on."""
         for name, mode in _MOUNT_POINTS:
             self.root.children.setdefault(name, Directory(mode))
+        layer = _Layer(self)
+        for path in self.policy.baked_mount_points:
+            layer.make(path.encode(errors="surrogateescape"))
 
     def file(self, path: bytes) -> File | None:
         """Return the file that opening PATH in the image would open, or None."""
@@ -96,6 +104,12 @@ class _Layer:
         node = directory.children.get(rest[0]) if len(rest) == 1 else None
         return node if isinstance(node, File) else None
 
+    def make(self, path: bytes) -> None:
+        """Make the directory PATH, as far as nothing else is there."""
+        node, missing = self._walk(path.split(b"/")[1:])
+        if missing and missing[0] not in node.children:
+            self._directory(path.split(b"/")[1:], path)
+
     def _remember(self, target: list[bytes]) -> None:
         if (node := self._find(target)) is not None:
             self._below[b"/".join(target)] = node
@@ -127,7 +141,7 @@ class _Layer:
     def _set_root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
             raise BadImage(f"{shown(member.name)} would replace the root directory")
-        _set_attributes(self._root, member)
+        self._set_attributes(self._root, member)
 
     def _add(self, parts: list[bytes], member: Member, content: int) -> None:
         children = self._directory(parts[:-1], member.name).children
@@ -136,7 +150,7 @@ class _Layer:
             old = children.get(name)
             if not isinstance(old, Directory):
                 old = children[name] = Directory()
-            _set_attributes(old, member)
+            self._set_attributes(old, member)
         elif member.type == tar.LINK:
             children[name] = self._linked(member)
         elif member.type in (tar.CHARACTER, tar.BLOCK_DEVICE):
@@ -144,7 +158,22 @@ class _Layer:
             children.pop(name, None)
         else:
             children[name] = node = _inode(member, content)
-            _set_attributes(node, member)
+            self._set_attributes(node, member)
+
+    def _set_attributes(self, node: Node, member: Member) -> None:
+        """Give NODE the attributes of MEMBER, as far as the policy keeps them; never setuid."""
+        mode = member.mode & 0o1777
+        if self._tree.policy.readable:
+            mode |= 0o444
+            if member.type == tar.DIRECTORY or mode & 0o111:
+                mode |= 0o111
+        node.mode = mode
+        node.mtime = min(max(member.mtime, 0), _LATEST)
+        if self._tree.policy.user_xattrs:
+            self._tree.xattrs.pop(node, None)
+            # user.* is for files and directories only, xattr(7).
+            if member.xattrs and member.type in (tar.FILE, tar.DIRECTORY):
+                self._tree.xattrs[node] = member.xattrs
 
     def _linked(self, member: Member) -> Node:
         target = _components(member.link, member.name)
@@ -241,12 +270,3 @@ def _inode(member: Member, content: int) -> Node:
     if not 0 < len(member.link) <= _LONGEST_TARGET:
         raise BadImage(f"{shown(member.name)} is a symbolic link to nothing")
     return Symlink(member.link)
-
-
-def _set_attributes(node: Node, member: Member) -> None:
-    """Give NODE the attributes of MEMBER, under the policy: readable by all, never setuid."""
-    mode = member.mode & 0o1777 | 0o444
-    if member.type == tar.DIRECTORY or mode & 0o111:
-        mode |= 0o111
-    node.mode = mode
-    node.mtime = min(max(member.mtime, 0), _LATEST)

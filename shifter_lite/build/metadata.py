@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shifter_lite.build import tar
 from shifter_lite.build.content import BLOCK, Contents
 from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
 from shifter_lite.build.zstd import Compressor
@@ -40,6 +41,8 @@ _LINKS = struct.Struct("<I")
 _TARGET = struct.Struct("<II")  # links, length
 _LISTING = struct.Struct("<III")  # entries - 1, block of inodes, number that others count from
 _ENTRY = struct.Struct("<HhHH")  # offset, number, type, length of name - 1
+_XATTR_LIST = struct.Struct("<QII")  # reference of the first, how many, bytes
+_USER = 0  # the type of attributes named user.*
 _INDEX = struct.Struct("<III")  # offset in the listing, block, length of name - 1
 
 
@@ -99,6 +102,46 @@ def lookup_table(records: bytes, compressor: Compressor, at: int) -> tuple[bytes
     return b"".join(pieces) + struct.pack(f"<{len(places)}Q", *places), at
 
 
+class Xattrs:
+    """The extended attributes of nodes; equal ones are written once."""
+
+    def __init__(self, given: dict[Node, tar.Xattrs], compressor: Compressor) -> None:
+        """Take those that are GIVEN, all of them ``user.*``."""
+        self.count = 0
+        self._given = given
+        self._compressor = compressor
+        self._numbers: dict[tar.Xattrs, int] = {}
+        self._pairs = Table(compressor)
+        self._lists = bytearray()
+
+    def number(self, node: Node) -> int:
+        """Return by which number an inode names the attributes of NODE."""
+        given = self._given.get(node)
+        if not given:
+            return NO_XATTRS
+        if given not in self._numbers:
+            self._numbers[given] = self.count
+            self.count += 1
+            data = b"".join(_pair(name, value) for name, value in given)
+            place = self._pairs.block << 16 | self._pairs.offset
+            self._lists += _XATTR_LIST.pack(place, len(given), len(data))
+            self._pairs.put(data)
+        return self._numbers[given]
+
+    def table(self, at: int) -> tuple[bytes, int]:
+        """Return all of them as they lie from byte AT on, and where in it their header is."""
+        pairs = b"".join(self._pairs.pieces())
+        lists, index = lookup_table(bytes(self._lists), self._compressor, at + len(pairs))
+        index -= at + len(pairs)
+        header = struct.pack("<QII", at, self.count, 0)
+        return pairs + lists[:index] + header + lists[index:], len(pairs) + index
+
+
+def _pair(name: bytes, value: bytes) -> bytes:
+    short = name.removeprefix(b"user.")
+    return struct.pack("<HH", _USER, len(short)) + short + struct.pack("<I", len(value)) + value
+
+
 @dataclass(slots=True)
 class _Entry:
     """One name in a directory, once its inode is written."""
@@ -129,8 +172,15 @@ class _Open:
 class Inodes:
     """Writes the inodes and listings of a tree, each directory after all below it."""
 
-    def __init__(self, contents: Contents, names: dict[Node, int], compressor: Compressor) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        names: dict[Node, int],
+        xattrs: Xattrs,
+        compressor: Compressor,
+    ) -> None:
         """Take data from CONTENTS; NAMES says how many names each node with several has."""
+        self._xattrs = xattrs
         self.inodes = Table(compressor)
         self.listings = Table(compressor)
         self.count = 0
@@ -189,13 +239,14 @@ class Inodes:
         node = done.directory
         size += _DOTS
         links = directories + 2
-        if size < 1 << 16 and not index:
+        xattr = self._xattrs.number(node)
+        if size < 1 << 16 and not index and xattr == NO_XATTRS:
             return _HEAD.pack(
                 _DIRECTORY, node.mode, 0, 0, node.mtime, done.number
             ) + _BASIC_DIRECTORY.pack(block, links, size, offset, parent)
         return (
             _HEAD.pack(_DIRECTORY + _EXTENDED, node.mode, 0, 0, node.mtime, done.number)
-            + _BIG_DIRECTORY.pack(links, size, block, parent, len(index), offset, NO_XATTRS)
+            + _BIG_DIRECTORY.pack(links, size, block, parent, len(index), offset, xattr)
             + b"".join(index)
         )
 
@@ -239,7 +290,8 @@ class Inodes:
                 sizes = contents.blocks(node.content)
                 words = sizes.tobytes()
                 holes = _holes(size, sizes)
-        if start < _SMALL_LIMIT > size and links == 1 and not holes:
+        xattr = self._xattrs.number(node)
+        if start < _SMALL_LIMIT > size and links == 1 and not holes and xattr == NO_XATTRS:
             return (
                 _HEAD.pack(_FILE, node.mode, 0, 0, node.mtime, number)
                 + _BASIC_FILE.pack(start, fragment, offset, size)
@@ -247,7 +299,7 @@ class Inodes:
             )
         return (
             _HEAD.pack(_FILE + _EXTENDED, node.mode, 0, 0, node.mtime, number)
-            + _BIG_FILE.pack(start, size, holes, links, fragment, offset, NO_XATTRS)
+            + _BIG_FILE.pack(start, size, holes, links, fragment, offset, xattr)
             + words
         )
 

@@ -21,13 +21,13 @@ from shifter_lite.build import squashfs
 from shifter_lite.build.content import BLOCK, Writer
 from shifter_lite.build.merge import Tree
 from shifter_lite.build.zstd import Compressor
+from shifter_lite.config import Policy
 from shifter_lite.errors import Damaged
 from shifter_lite.records import Content, Image, seal
 
 # What a recipe covers: our writer, its compressor, the merge's policy.  A change in
 # what the same layers become must change it, or old images would stand for new.
 _WRITER = "shifter-lite-1"
-_POLICY = "root-a+rX-nosuid-nodev-noxattr-1"
 _MAGIC = b"shifter-lite image 1"
 _ALIGNMENT = 4096
 _LARGEST_ACCOUNT = 65536
@@ -35,9 +35,9 @@ _LARGEST_ACCOUNT = 65536
 _SUPERBLOCK = struct.Struct("<4s36xQ")
 
 
-def recipe(compressor: Compressor) -> str:
+def recipe(compressor: Compressor, policy: Policy) -> str:
     """Return everything but the layers that an image's bytes follow from."""
-    return f"{_WRITER}/{compressor.version}/{BLOCK >> 10}K/{_POLICY}"
+    return f"{_WRITER}/{compressor.version}/{BLOCK >> 10}K/{policy}"
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def finish(
 
     CONTENT describes it.  It is whole and on disk, but has no name yet.
     """
-    squashfs.write(file, writer.position, tree.root, tree.linked, writer.contents, compressor)
+    squashfs.write(file, writer.position, tree, writer.contents, compressor)
     _describe(file, content, _texts(tree, writer))
     os.fchmod(file.fileno(), 0o644)
     size = file.seek(0, os.SEEK_END)

@@ -13,7 +13,8 @@ from io import FileIO
 
 from shifter_lite.build import content
 from shifter_lite.build.content import BLOCK, Contents
-from shifter_lite.build.metadata import NOWHERE, Inodes, lookup_table
+from shifter_lite.build.merge import Tree
+from shifter_lite.build.metadata import NOWHERE, Inodes, Xattrs, lookup_table
 from shifter_lite.build.tree import Directory, Node, nodes
 from shifter_lite.build.zstd import Block, Compressor
 
@@ -28,17 +29,17 @@ HEADER_SIZE = _SUPERBLOCK.size
 def write(
     file: FileIO,
     at: int,
-    root: Directory,
-    linked: Iterable[Node],
+    tree: Tree,
     contents: Contents,
     compressor: Compressor,
 ) -> int:
-    """Make FILE, whose data of CONTENTS ends at byte AT, an image of the tree at ROOT.
+    """Make FILE, whose data of CONTENTS ends at byte AT, an image of TREE.
 
-    LINKED are the nodes that may have several names.  Returns how many bytes the image has.
+    Returns how many bytes the image has.
     """
-    inodes = Inodes(contents, _names(root, linked), compressor)
-    reference = inodes.write(root)
+    xattrs = Xattrs(tree.xattrs, compressor)
+    inodes = Inodes(contents, _names(tree.root, tree.linked), xattrs, compressor)
+    reference = inodes.write(tree.root)
     fragments = b"".join(_FRAGMENT.pack(*place, 0) for place in contents.fragments)
     pieces: list[Block] = []
     end = at
@@ -58,6 +59,11 @@ def write(
     # The one owner, root.
     data, id_table = lookup_table(struct.pack("<I", 0), compressor, end)
     put([data])
+    # Its end must be the image's.
+    xattr_table = NOWHERE
+    if xattrs.count:
+        data, offset = xattrs.table(end)
+        xattr_table = put([data]) + offset
     content.write(file.fileno(), pieces, at)
     superblock = _SUPERBLOCK.pack(
         _MAGIC,
@@ -67,20 +73,22 @@ def write(
         len(contents.fragments),
         _ZSTD,
         BLOCK.bit_length() - 1,
-        _NO_XATTRS | _DUPLICATES,
+        (0 if xattrs.count else _NO_XATTRS) | _DUPLICATES,
         1,
         4,
         0,
         reference,
         end,
         id_table,
-        NOWHERE,
+        xattr_table,
         inode_table,
         listing_table,
         fragment_table,
         NOWHERE,
     )
     os.pwrite(file.fileno(), superblock, 0)
+    # Data that was taken back may lie there.
+    os.ftruncate(file.fileno(), end)
     return end
 
 

@@ -26,7 +26,15 @@ _FILE_TYPES = b"\x0007S"
 _ZERO_BLOCK = bytes(BLOCK)
 # Longest name that Linux takes is 4096 bytes; xattrs of a file are at most 64 KiB.
 _LARGEST_EXTENSION = 1 << 20
+_USER_XATTR = b"SCHILY.xattr.user."
+# XATTR_NAME_MAX and XATTR_SIZE_MAX of Linux.
+_LONGEST_XATTR_NAME = 255
+_LARGEST_XATTR = 1 << 16
 _LARGEST_ID = (1 << 32) - 1
+
+
+# Names and values.
+Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
 class Member(NamedTuple):
@@ -34,7 +42,8 @@ class Member(NamedTuple):
 
     ``type`` is one of the constants above, ``size`` that of the file, ``offset`` the
     place of its ``stored`` bytes in the uncompressed archive.  Those are all of the file,
-    or, if it is sparse, what belongs to its ``segments``.
+    or, if it is sparse, what belongs to its ``segments``.  Of extended attributes only
+    ``user.*`` are told.
     """
 
     name: bytes
@@ -46,6 +55,7 @@ class Member(NamedTuple):
     link: bytes
     stored: int
     segments: Segments = ()
+    xattrs: Xattrs = ()
 
 
 class Stream:
@@ -210,15 +220,27 @@ def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], stream: St
         raise BadImage(f"{shown(name)} has an unknown type: {chr(kind)!r}")
     mode = _number(header[100:108], "mode", position) & 0o7777
     mtime = _mtime(header, extensions, position)
+    xattrs = _xattrs(extensions) if extensions else ()
     if kind != FILE:
-        return Member(name, kind, mode, mtime, 0, position, link, 0)
-    member = Member(name, kind, mode, mtime, size, position, link, size)
+        return Member(name, kind, mode, mtime, 0, position, link, 0, (), xattrs)
+    member = Member(name, kind, mode, mtime, size, position, link, size, (), xattrs)
     if header[156] == ord("S") or any(key.startswith(b"GNU.sparse.") for key in extensions):
         try:
             return _sparse(member, header, extensions, stream)
         except BadImage as error:
             raise BadImage(f"{shown(name)}: {error}") from error
     return member
+
+
+def _xattrs(extensions: dict[bytes, bytes]) -> Xattrs:
+    found = []
+    for key, value in sorted(extensions.items()):
+        if key.startswith(_USER_XATTR):
+            name = key.removeprefix(b"SCHILY.xattr.")
+            if len(name) > _LONGEST_XATTR_NAME or len(value) > _LARGEST_XATTR or b"\0" in name:
+                raise BadImage(f"an extended attribute is too large: {shown(name[:64])}")
+            found.append((name, value))
+    return tuple(found)
 
 
 def _sparse(

@@ -3,9 +3,9 @@ r"""Tables of contents: the headers of a layer, kept beside its blob in the cach
 They are made while the layer is downloaded, so that all layers can be planned
 before any data is read.  A file is::
 
-    "shifter-lite toc 2\n"  blob's digest "\n"  diff_id "\n"
+    "shifter-lite toc 3\n"  blob's digest "\n"  diff_id "\n"
     records                  type mode mtime size offset stored, lengths of name and link,
-                             number of segments, name, link, segments
+                             numbers of segments and xattrs, name, link, segments, xattrs
     one record of type 0     whose size is the number of records before it
 
 It has no business outside the cache: one that does not read well is made again.
@@ -24,8 +24,9 @@ from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import Damaged
 
-_MAGIC = b"shifter-lite toc 2\n"
-_RECORD = struct.Struct("<BHqQQQIII")
+_MAGIC = b"shifter-lite toc 3\n"
+_RECORD = struct.Struct("<BHqQQQIIII")
+_XATTR = struct.Struct("<II")
 _SEGMENT = struct.Struct("<QQ")
 _DIGEST_LENGTH = len("sha256:") + 64
 _HEAD = len(_MAGIC) + 2 * (_DIGEST_LENGTH + 1)
@@ -43,11 +44,13 @@ class Table:
 
     def put(self, member: Member) -> None:
         """Add MEMBER."""
-        name, kind, mode, mtime, size, offset, link, stored, segments = member
-        lengths = (len(name), len(link), len(segments))
+        name, kind, mode, mtime, size, offset, link, stored, segments, xattrs = member
+        lengths = (len(name), len(link), len(segments), len(xattrs))
         self._write(_RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths) + name + link)
         for segment in segments:
             self._write(_SEGMENT.pack(*segment))
+        for key, value in xattrs:
+            self._write(_XATTR.pack(len(key), len(value)) + key + value)
         self.count += 1
 
 
@@ -59,7 +62,7 @@ def writing(unfinished: Path, path: Path, digest: str) -> Iterator[Table]:
             table = Table(file)
             file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
             yield table
-            file.write(_RECORD.pack(_END, 0, 0, table.count, 0, 0, 0, 0, 0))
+            file.write(_RECORD.pack(_END, 0, 0, table.count, 0, 0, 0, 0, 0, 0))
             file.seek(len(_MAGIC) + _DIGEST_LENGTH + 1)
             file.write(table.diff_id.encode())
         unfinished.rename(path)
@@ -93,6 +96,12 @@ def read(path: Path) -> Iterator[Member]:
             segments: Segments = ()
             if lengths[2]:
                 segments = tuple(_SEGMENT.iter_unpack(file.read(lengths[2] * _SEGMENT.size)))
-            yield Member(name, kind, mode, mtime, length, offset, link, stored, segments)
+            xattrs = tuple(_read_xattr(file) for _ in range(lengths[3])) if lengths[3] else ()
+            yield Member(name, kind, mode, mtime, length, offset, link, stored, segments, xattrs)
             count += 1
     raise Damaged(f"a table of contents is cut off: {str(path)!r}")
+
+
+def _read_xattr(file: BinaryIO) -> tuple[bytes, bytes]:
+    name, value = _XATTR.unpack(file.read(_XATTR.size))
+    return file.read(name), file.read(value)
