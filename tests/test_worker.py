@@ -4,26 +4,18 @@ import os
 import signal
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Runner, User, installed
+from tests.conftest import Runner, User
 from tests.helpers import faulty, images, users
+from tests.helpers.processes import running as running
+from tests.helpers.processes import until as until
 
 _PATIENCE = 60.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until CONDITION holds."""
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
 
 
 def small(text: bytes = b"x") -> images.Image:
@@ -54,25 +46,6 @@ def site(run: Runner, service: User, workdir: Path) -> Runner:
 def asker(run: Runner, site: Runner) -> Runner:
     """What runs programs as an ordinary user, on the site's store."""
     return replace(run, store=site.store)
-
-
-@contextmanager
-def running(runner: Runner, *command: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run COMMAND, and end it."""
-    program, *arguments = command
-    process = subprocess.Popen(
-        [*runner.user.prefix, installed(program), *arguments],
-        env=runner.environment,
-        cwd=runner.home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def spool(store: Path, state: str) -> list[str]:

@@ -1,0 +1,388 @@
+"""Layers become an image in one pass, whose bytes follow from nothing but the layers."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from shifter_lite.build import blobs, convert, squashfs, tar, toc
+from shifter_lite.build.content import BLOCK
+from shifter_lite.build.manifest import Descriptor
+from shifter_lite.build.merge import Tree
+from shifter_lite.build.tree import walk
+from shifter_lite.build.zstd import Compressor
+from shifter_lite.config import Limits, Policy, Site
+from shifter_lite.errors import BadImage, Damaged, RegistryBusy
+from tests.conftest import Runner
+from tests.helpers import faulty, images
+from tests.helpers.processes import running, until
+
+COMPRESSIONS: tuple[images.Compression, ...] = ("gzip", "zstd", "none")
+SITE = Site(system="test", platform="linux/amd64", state_dir="/nowhere")
+
+
+class Source:
+    """Gives blobs out of memory, and remembers from where on it was asked."""
+
+    def __init__(self, layers: Sequence[images.Layer]) -> None:
+        self.blobs = {images.sha256(layer.blob): layer.blob for layer in layers}
+        self.asked: list[tuple[str, int]] = []
+        self.aborted = False
+
+    @contextmanager
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[Callable[[int], bytes]]:
+        self.asked.append((descriptor.digest, start))
+        yield BytesIO(self.blobs[descriptor.digest][start:]).read
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def build(
+    layers: Sequence[images.Layer],
+    place: Path,
+    *,
+    site: Site = SITE,
+    source: Source | None = None,
+) -> bytes:
+    """Return the squashfs that LAYERS become, with the cache of blobs in PLACE."""
+    return built(layers, place, site=site, source=source)[1]
+
+
+def built(
+    layers: Sequence[images.Layer],
+    place: Path,
+    *,
+    site: Site = SITE,
+    source: Source | None = None,
+) -> tuple[Tree, bytes]:
+    descriptors = [
+        Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob)) for layer in layers
+    ]
+    cache, path = place / "cache", place / "image"
+    cache.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    compressor = Compressor(3)
+    with (
+        path.open("x+b", buffering=0) as file,
+        blobs.fetching(
+            descriptors,
+            source or Source(layers),
+            cache,
+            lambda _: nullcontext(),
+            lambda _: None,
+            4,
+        ) as coming,
+    ):
+        diff_ids = [layer.diff_id for layer in layers]
+        tree, writer = convert.convert(coming, diff_ids, file, compressor, site, "host.1.abc")
+        squashfs.write(file, writer.position, tree, writer.contents, compressor)
+    assert not list(cache.rglob(".*"))
+    return tree, path.read_bytes()
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+# --------------------------------------------------------------------- what is deleted is gone
+
+
+@pytest.mark.parametrize("size", [3000, BLOCK - 1, BLOCK, 3 * BLOCK + 17])
+def test_what_a_later_layer_deletes_is_nowhere_in_the_image(size: int, tmp_path: Path) -> None:
+    secret, rest = noise(size, 1), noise(40 * BLOCK, 2)
+    lower = images.layer(
+        [
+            images.file("before", noise(500, 3)),
+            images.file("secret", secret),
+            images.file("after", noise(500, 4)),
+            images.file("rest", rest),
+        ]
+    )
+    assert secret[:200] in build([lower], tmp_path)
+    image = build([lower, images.layer([images.whiteout("secret")])], tmp_path)
+    assert secret[:200] not in image
+    assert noise(500, 3) in image
+    assert noise(500, 4) in image
+    assert rest[:1000] in image
+
+
+def test_what_another_file_still_has_is_not_deleted(tmp_path: Path) -> None:
+    small, large, rest = noise(3000, 1), noise(2 * BLOCK, 2), noise(40 * BLOCK, 3)
+    lower = images.layer(
+        [
+            images.file("a", small),
+            images.file("b", large),
+            images.file("c", small),
+            images.file("d", large),
+            images.file("rest", rest),
+        ]
+    )
+    image = build([lower, images.layer([images.whiteout("a"), images.whiteout("b")])], tmp_path)
+    assert small in image
+    assert large[:1000] in image
+
+
+def test_an_image_of_which_much_was_deleted_is_no_larger_than_what_is_left(tmp_path: Path) -> None:
+    kept = images.file("kept", noise(BLOCK, 2))
+    lower = images.layer([images.file("gone", noise(20 * BLOCK, 1)), kept])
+    image = build([lower, images.layer([images.whiteout("gone")])], tmp_path)
+    assert len(image) < 2 * BLOCK
+    # And is what it would be if it had never been there.
+    assert image == build([images.layer([kept])], tmp_path)
+
+
+def test_a_layer_that_changes_only_owners_and_modes_costs_nothing(tmp_path: Path) -> None:
+    files = [images.file(f"f{number}", noise(BLOCK + number, number)) for number in range(9)]
+    once = build([images.layer(files)], tmp_path)
+    owned = [replace(each, uid=7, mode=0o755) for each in files]
+    twice = build([images.layer(files), images.layer(owned)], tmp_path)
+    assert len(twice) < len(once) + 4096
+
+
+# ------------------------------------------------------------------------------ the same bytes
+
+
+def test_cached_layers_become_the_same_bytes_as_fresh_ones(tmp_path: Path) -> None:
+    layers = [
+        images.layer(
+            [images.file(f"{n}/{m}", noise(n * 5000 + m, m)) for m in range(9)], compression
+        )
+        for n, compression in enumerate(COMPRESSIONS)
+    ]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    fresh = build(layers, tmp_path / "one")
+    source = Source(layers)
+    assert build(layers, tmp_path / "one", source=source) == fresh
+    assert source.asked == []
+    # Two of them from the cache, with and without their tables.
+    build(layers[:2], tmp_path / "two")
+    next((tmp_path / "two/cache").rglob("*.toc")).unlink()
+    assert build(layers, tmp_path / "two") == fresh
+
+
+def test_the_same_layer_twice_is_read_twice_and_stored_once(tmp_path: Path) -> None:
+    layer = images.layer([images.file("f", noise(3 * BLOCK))])
+    once, source = build([layer], tmp_path), Source([layer])
+    assert len(build([layer] * 3, tmp_path, source=source)) == len(once)
+    assert source.asked == []
+
+
+# -------------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(entries=2), "more than 2 entries"),
+        (Limits(bytes=100_000), "more than 100000 bytes"),
+        (Limits(file_bytes=99_999), "more than 99999 bytes in 'large'"),
+    ],
+)
+def test_what_exceeds_a_limit_is_refused_by_the_limits_name(
+    limits: Limits, words: str, tmp_path: Path
+) -> None:
+    layer = images.layer(
+        [images.file("a", b"a"), images.file("large", bytes(100_000)), images.file("b", b"b")]
+    )
+    with pytest.raises(BadImage, match=words) as caught:
+        build([layer], tmp_path, site=replace(SITE, limits=limits))
+    assert "layer 1" in str(caught.value)
+    assert "limits." in caught.value.hint
+
+
+def test_a_bomb_is_refused_before_it_has_gone_off(tmp_path: Path) -> None:
+    bomb = images.packed(bytes(200 << 20))
+    assert len(bomb.blob) < 1 << 20
+    limits = Limits(bytes=1 << 20)
+    with pytest.raises(BadImage, match="bytes uncompressed"):
+        build(
+            [images.Layer(blob=bomb.blob, compression="gzip", diff_id=bomb.diff_id)],
+            tmp_path,
+            site=replace(SITE, limits=limits),
+        )
+
+
+def test_entries_of_all_layers_count_together(tmp_path: Path) -> None:
+    layers = [images.layer([images.file(f"{n}", b"x")]) for n in range(3)]
+    with pytest.raises(BadImage, match=r"layer 3 .*more than 2 entries"):
+        build(layers, tmp_path, site=replace(SITE, limits=Limits(entries=2)))
+
+
+# -------------------------------------------------------------------------------------- policy
+
+
+def test_modes_are_kept_on_request_but_never_setuid(tmp_path: Path) -> None:
+    layer = images.layer(
+        [
+            images.file("f", mode=0o4710),
+            images.directory("d", mode=0o2700),
+            images.file("z", mode=0),
+        ]
+    )
+    site = replace(SITE, policy=Policy(readable=False))
+    tree, _ = built([layer], tmp_path, site=site)
+    modes = {name: oct(node.mode) for name, node in tree.root.children.items()}
+    assert (modes[b"f"], modes[b"d"], modes[b"z"]) == ("0o710", "0o700", "0o0")
+
+
+def test_mount_points_are_made_where_nothing_is(tmp_path: Path) -> None:
+    layer = images.layer(
+        [
+            images.file("scratch"),
+            images.symlink("projects", "data/projects"),
+            images.directory("data", mode=0o700),
+            images.symlink("loop", "loop"),
+        ]
+    )
+    points = ("/scratch", "/projects/x", "/new/deep/er", "/loop/y")
+    site = replace(SITE, policy=Policy(baked_mount_points=points))
+    with pytest.raises(BadImage, match="too many symbolic links"):
+        built([layer], tmp_path, site=site)
+    tree, _ = built(
+        [layer], tmp_path, site=replace(SITE, policy=Policy(baked_mount_points=points[:3]))
+    )
+    names = {path: type(node).__name__ for path, node in walk(tree.root)}
+    assert names[b"scratch"] == "File"
+    assert names[b"data/projects/x"] == names[b"new/deep/er"] == "Directory"
+
+
+# --------------------------------------------------------------------------------------- cache
+
+
+def test_a_damaged_blob_in_the_cache_is_dropped_and_named(tmp_path: Path) -> None:
+    layers = [images.layer([images.file("f", noise(100_000))])]
+    build(layers, tmp_path)
+    (path,) = (
+        path for path in (tmp_path / "cache").rglob("*") if not path.suffix and path.is_file()
+    )
+    data = bytearray(path.read_bytes())
+    data[50_000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Damaged, match="damaged and is dropped"):
+        build(layers, tmp_path)
+    assert not [each for each in (tmp_path / "cache").rglob("*") if each.is_file()]
+    build(layers, tmp_path)
+
+
+def test_a_part_is_continued_and_a_wrong_part_is_begun_anew(tmp_path: Path) -> None:
+    layer = images.layer([images.file("f", noise(500_000))])
+    fresh = build([layer], tmp_path)
+    (path,) = (
+        path for path in (tmp_path / "cache").rglob("*") if not path.suffix and path.is_file()
+    )
+    blob = path.read_bytes()
+    part = path.with_suffix(".part")
+    for begun, starts in (
+        (blob[:200_000], [200_000]),
+        (blob, []),
+        (blob + b"x", [0]),
+        (bytes(len(blob)), [0]),
+        (b"", [0]),
+    ):
+        path.unlink()
+        part.write_bytes(begun)
+        source = Source([layer])
+        assert build([layer], tmp_path, source=source) == fresh
+        assert [start for _, start in source.asked] == starts
+    path.unlink()
+    part.write_bytes(bytes(200_000))
+    with pytest.raises(Damaged, match=r"unfinished layer .* was damaged"):
+        build([layer], tmp_path)
+    assert build([layer], tmp_path) == fresh
+
+
+def test_the_first_layer_that_fails_ends_the_others(tmp_path: Path) -> None:
+    layers = [images.layer([images.file(f"{n}", noise(300_000, n))]) for n in range(4)]
+    source = Source(layers)
+    source.blobs[images.sha256(layers[3].blob)] = b"something else"
+    with pytest.raises(BadImage, match=r"layer 4 .* 14 bytes, not"):
+        build(layers, tmp_path, source=source)
+
+
+def test_who_is_aborted_does_not_wait_for_a_silent_registry(tmp_path: Path) -> None:
+    layers = [images.layer([images.file(f"{n}", noise(300_000, n))]) for n in range(2)]
+
+    class Silent(Source):
+        @contextmanager
+        def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[Callable[[int], bytes]]:
+            if descriptor.digest == images.sha256(layers[1].blob):
+                raise RegistryBusy("nobody is there")
+            yield self._read
+
+        def _read(self, _: int) -> bytes:
+            until(lambda: self.aborted)
+            raise RegistryBusy("aborted")
+
+    with pytest.raises(RegistryBusy, match="nobody is there"):
+        build(layers, tmp_path, source=Silent(layers))
+
+
+def test_a_pull_that_was_killed_is_continued_where_it_was(
+    run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    image = images.image([images.layer([images.file("f", noise(3_000_000))])])
+    digest = image.content["layers"][0]["digest"]
+    name = faulty_registry.add("x", "1", image)
+    faulty_registry.fault(digest, faulty.Stall(2_000_000))
+    with running(run, "shifterimg", "pull", name) as pull:
+        until(lambda: any(path.stat().st_size > 1_000_000 for path in run.store.rglob("*.part")))
+        pull.send_signal(signal.SIGKILL)
+        pull.wait()
+    faulty_registry.heal()
+    assert run("shifterimg", "pull", name).returncode == 0
+    first, second = faulty_registry.asked(digest)
+    assert "Range" not in first.headers
+    start = int(second.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert 1_000_000 < start <= 2_000_000
+    assert run("shifter-admin", "verify").returncode == 0
+    assert not list(run.store.rglob("*.part"))
+
+
+def test_two_pulls_that_share_a_layer_download_it_once(
+    run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    shared = images.layer([images.file("shared", noise(2_000_000))])
+    names = [
+        faulty_registry.add(
+            "x", tag, images.image([shared, images.layer([images.file(tag, b"x")])])
+        )
+        for tag in ("1", "2")
+    ]
+    # Made first, so that none of the two waits for the other to make it.
+    assert run("shifter-admin", "init", "--private").returncode == 0
+    digest = images.sha256(shared.blob)
+    faulty_registry.fault(digest, faulty.Stall(1_000_000, 1.0), times=1)
+    with running(run, "shifterimg", "pull", names[0]) as one:
+        until(lambda: bool(faulty_registry.asked(digest)))
+        done = run("shifterimg", "pull", names[1])
+        assert done.returncode == 0, done.stderr
+        assert one.wait(timeout=60) == 0
+    assert len([each for each in faulty_registry.asked(digest) if "Range" not in each.headers]) == 1
+
+
+def test_a_table_of_contents_holds_all_that_a_header_says(tmp_path: Path) -> None:
+    archive = images.tar(
+        [
+            images.file("f", b"data", xattrs={"user.a": "1", "user.b": "zwei", "trusted.c": "3"}),
+            images.symlink("s", "target"),
+            images.directory("d", mtime=-5),
+        ]
+    )
+    found = list(tar.members(tar.Stream(iter([archive]))))
+    with toc.writing(tmp_path / ".t", tmp_path / "t", "sha256:" + 64 * "0") as table:
+        for member in found:
+            table.put(member)
+        table.diff_id = "sha256:" + 64 * "1"
+    assert list(toc.read(tmp_path / "t")) == found
+    assert toc.diff_id(tmp_path / "t", "sha256:" + 64 * "0") == "sha256:" + 64 * "1"
+    assert toc.diff_id(tmp_path / "t", "sha256:" + 64 * "2") is None
+    assert found[0].xattrs == ((b"user.a", b"1"), (b"user.b", b"zwei"))
