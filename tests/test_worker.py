@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Runner, User, installed
-from tests.helpers import faulty, images, users
+from tests.conftest import Runner, installed
+from tests.helpers import faulty, images
 
 _PATIENCE = 60.0
 
@@ -28,32 +28,6 @@ def until(condition: Callable[[], bool]) -> None:
 
 def small(text: bytes = b"x") -> images.Image:
     return images.image([images.layer([images.file("x", text)])])
-
-
-@pytest.fixture(scope="session")
-def service() -> Iterator[User]:
-    """The account that the site's workers run as."""
-    with users.ordinary("service") as made:
-        yield made
-
-
-@pytest.fixture
-def site(run: Runner, service: User, workdir: Path) -> Runner:
-    """What runs programs as the service account, on a store that all may ask."""
-    workdir.chmod(0o755)
-    home = workdir / "service"
-    home.mkdir()
-    os.chown(home, service.uid, service.gid)
-    runner = replace(run, user=service, home=home, store=home / "store")
-    done = runner("shifter-admin", "init")
-    assert done.returncode == 0, done.stderr
-    return runner
-
-
-@pytest.fixture
-def asker(run: Runner, site: Runner) -> Runner:
-    """What runs programs as an ordinary user, on the site's store."""
-    return replace(run, store=site.store)
 
 
 @contextmanager
