@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from shifter_lite import durable
-from shifter_lite.build import archive, blobs, merge, squash, toc
+from shifter_lite.build import archive, blobs, local, merge, squash, toc
 from shifter_lite.build.manifest import ImageConfig, Manifest
 from shifter_lite.build.registry import Registry
 from shifter_lite.config import Site
@@ -24,7 +25,7 @@ from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue.claim import Worker, lock
-from shifter_lite.records import Content, Entry, Image
+from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ log = logging.getLogger("shifter-worker")
 log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
+Source = Registry | local.Stored | local.Squashfs
 # A requester wants to see movement, a filesystem few files.
 _REPORT_SECONDS = 0.5
 
@@ -50,10 +52,28 @@ class Bench:
     worker: Worker
 
 
-def find(bench: Bench, manifest: Manifest) -> Image | None:
-    """Return the image that MANIFEST would become, if the store has it."""
+@contextmanager
+def opened(request: Request) -> Iterator[Source]:
+    """Yield where the image is that REQUEST asks for; raises NotFound, Denied or BadImage."""
+    if not request.path:
+        yield Registry(request.image)
+        return
+    with local.opened(request.path, request.uid, request.ref, request.image) as source:
+        yield source
+
+
+def check_digest(request: Request, manifest: Manifest) -> None:
+    """Raise BadImage if REQUEST asks for another digest than MANIFEST has."""
+    wanted = request.image.digest
+    if wanted and wanted not in (manifest.digest, manifest.index_digest):
+        raise BadImage(f"the image has the digest {manifest.digest}, not {wanted}")
+
+
+def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
+    """Return the image that MANIFEST of SOURCE would become, if the store has it."""
+    recipe = local.RECIPE if isinstance(source, local.Squashfs) else bench.tool.recipe
     with resolve.newest(bench.layout.index) as index:
-        entry = index.find(_built_key(manifest.digest, bench.tool.recipe)) if index else None
+        entry = index.find(_built_key(manifest.digest, recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
     return read_record(bench.layout, entry.id)
@@ -65,7 +85,7 @@ def _built_key(digest: str, recipe: str) -> str:
 
 def fetch(
     bench: Bench,
-    registry: Registry,
+    source: blobs.Source,
     manifest: Manifest,
     config: ImageConfig,
     report: Report,
@@ -73,7 +93,7 @@ def fetch(
     """Bring the layers of MANIFEST, whose content is what CONFIG says; raises BadImage."""
     sizes = {layer.digest: layer.size for layer in manifest.layers}
     progress = _Progress("PULLING", sum(sizes.values()), report)
-    layers = blobs.fetch(manifest.layers, registry, bench.layout.blobs, progress, bench.worker.name)
+    layers = blobs.fetch(manifest.layers, source, bench.layout.blobs, progress, bench.worker.name)
     for number, (layer, wanted) in enumerate(zip(layers, config.diff_ids, strict=True), 1):
         if layer.diff_id != wanted:
             raise BadImage(
@@ -117,6 +137,15 @@ def make_image(
         for layer in layers:
             layer.remove()
         raise
+
+
+def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Report) -> Image:
+    """Take the squashfs SOURCE, which has the digest of MANIFEST, into the store as it is."""
+    content = Content(
+        digest=manifest.digest, platform="", recipe=local.RECIPE, layers=(), config=Config()
+    )
+    pieces = source.pieces(manifest, _Progress("CONVERSION", source.size, report))
+    return squash.adopt(pieces, content, bench.layout.images, bench.worker.name)
 
 
 def write_record(bench: Bench, image: Image) -> None:

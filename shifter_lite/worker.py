@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from threading import Thread
 
 from shifter_lite import steps
-from shifter_lite.build import blobs, merge, squash
-from shifter_lite.build.registry import Registry
+from shifter_lite.build import blobs, local, merge, squash
+from shifter_lite.build.manifest import Manifest
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, ShifterError, from_oserror
 from shifter_lite.layout import Layout
@@ -29,20 +29,17 @@ _TIDY_SECONDS = 3600.0
 
 def build(bench: Bench, request: Request, report: Report) -> Image:
     """Turn one request into one published image."""
-    registry = Registry(request.image)
     report(Status(state="PULLING"))
-    manifest = registry.manifest(request.platform)
-    image = steps.find(bench, manifest)
-    built = image is None
-    if image is None:
-        # The catalog takes a while to load: let it, while layers are on their way.
-        Thread(target=steps.catalog_class, daemon=True).start()
-        config = registry.config(manifest)
-        layers = steps.fetch(bench, registry, manifest, config, report)
-        plan = merge.plan([steps.members_of(layer) for layer in layers])
-        content = steps.content_of(bench, manifest, config)
-        image = steps.make_image(bench, plan, layers, content, report)
-        steps.write_record(bench, image)
+    with steps.opened(request) as source:
+        manifest = source.manifest(request.platform)
+        steps.check_digest(request, manifest)
+        image = steps.find(bench, manifest, source)
+        built = image is None
+        if image is None:
+            # The catalog takes a while to load: let it, while layers are on their way.
+            Thread(target=steps.catalog_class, daemon=True).start()
+            image = _make(bench, source, manifest, report)
+            steps.write_record(bench, image)
     report(Status(state="PUBLISHING"))
     names = steps.names_of(request, manifest, image)
     generation = steps.publish_names(bench, names)
@@ -50,6 +47,17 @@ def build(bench: Bench, request: Request, report: Report) -> Image:
     if built:
         blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
     return image
+
+
+def _make(bench: Bench, source: steps.Source, manifest: Manifest, report: Report) -> Image:
+    """Build the image of MANIFEST from SOURCE, or take it over where it is built already."""
+    if isinstance(source, local.Squashfs):
+        return steps.adopt(bench, source, manifest, report)
+    config = source.config(manifest)
+    layers = steps.fetch(bench, source, manifest, config, report)
+    plan = merge.plan([steps.members_of(layer) for layer in layers])
+    content = steps.content_of(bench, manifest, config)
+    return steps.make_image(bench, plan, layers, content, report)
 
 
 def drain(bench: Bench, report: Callable[[Request], Report] | None = None) -> None:

@@ -29,7 +29,7 @@ _PIECE = 1 << 18
 # Seconds that a thread which was told to stop has for it, before it is left behind.
 _LAST_WORDS = 2.0
 _PATIENCE = 0.1
-_ON_THE_WAY = "the registry, or something on the way, changed it: pull again, or tell who runs it"
+_ON_THE_WAY = "it was changed where it lies, or on the way: try again, or tell who keeps it"
 
 Progress = Callable[[int], None]
 # Reads up to so many bytes; none at the end.

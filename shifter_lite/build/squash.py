@@ -14,9 +14,9 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import F_SETPIPE_SZ, fcntl
 from io import FileIO
@@ -79,22 +79,47 @@ def write(tool: Tool, feed: Feed, content: Content, images: Path, mark: str) -> 
     While the image is unfinished its name holds MARK, which only this worker uses.
     Raises BuildFailed, OSError, or what FEED raises; then nothing is left.
     """
+    with _unfinished(images, mark) as file:
+        texts = _run(tool.command(Path(file.name)), feed, file)
+        return _finish(file, content, texts, images)
+
+
+def adopt(pieces: Iterable[bytes], content: Content, images: Path, mark: str) -> Image:
+    """Make an image of PIECES, a squashfs that was not built here; else as ``write``.
+
+    Whoever reads the launcher's fields knows it by one of them.
+    """
+    with _unfinished(images, mark) as file:
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[file.write(view) :]
+        return _finish(file, content, {"imported": b"yes"}, images)
+
+
+@contextmanager
+def _unfinished(images: Path, mark: str) -> Iterator[FileIO]:
+    """Open a new file in IMAGES, which is gone in the end unless it was renamed."""
     unfinished = images / f".building.{mark}"
     try:
         with unfinished.open("x+b", buffering=0) as file:
-            texts = _run(tool.command(unfinished), feed, file)
-            _describe(file, content, texts)
-            os.fchmod(file.fileno(), 0o644)
-            size = file.seek(0, os.SEEK_END)
-            image_id = _sync(file)
-        target = images / image_id[:2] / f"{image_id}.squashfs"
-        durable.make_directory(target.parent, 0o755)
-        # The same content has the same name: an image that is there is not written again.
-        if not durable.has_size(target, size):
-            durable.move(unfinished, target)
-        return Image(id=image_id, size=size, content=content)
+            yield file
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _finish(file: FileIO, content: Content, texts: dict[str, bytes], images: Path) -> Image:
+    """Describe the squashfs in FILE, bring it to disk, and give it its name in IMAGES."""
+    _describe(file, content, texts)
+    os.fchmod(file.fileno(), 0o644)
+    size = file.seek(0, os.SEEK_END)
+    image_id = _sync(file)
+    target = images / image_id[:2] / f"{image_id}.squashfs"
+    durable.make_directory(target.parent, 0o755)
+    # The same content has the same name: an image that is there is not written again.
+    if not durable.has_size(target, size):
+        durable.move(Path(file.name), target)
+    return Image(id=image_id, size=size, content=content)
 
 
 def _sync(file: FileIO) -> str:
