@@ -25,6 +25,7 @@ from shifter_lite.request import Request, Status
 from shifter_lite.steps import Bench, Report, log
 
 _TIDY_SECONDS = 3600.0
+_LONGEST_TEXT = 2000
 
 
 def build(bench: Bench, request: Request, report: Report) -> Image:
@@ -132,8 +133,14 @@ def _answer(bench: Bench, claim: Claim, listener: Report | None) -> None:
 
 def _fail(claim: Claim, report: Report, error: ShifterError) -> None:
     claim.failed()
-    report(Status(state="FAILURE", fact=str(error), hint=error.hint, exit_code=error.exit_code))
-    log.warning("failed %s %s: %s", claim.request.name, claim.request.image, error)
+    fact, hint = _short(str(error)), _short(error.hint)
+    report(Status(state="FAILURE", fact=fact, hint=hint, exit_code=error.exit_code))
+    log.warning("failed %s %s: %s", claim.request.name, claim.request.image, fact)
+
+
+def _short(text: str) -> str:
+    """Return TEXT, which may quote an image's, as people can read it and a status can hold it."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def _reason(error: ShifterError | OSError) -> ShifterError:

@@ -453,6 +453,17 @@ def test_odd_annotations_and_platforms_name_nothing_and_break_nothing(
     refused(elsewhere, stored.packed(workdir / "odd.tar", files), "a platform that is no object")
 
 
+def test_an_error_does_not_quote_megabytes(run: Runner, workdir: Path) -> None:
+    image = demo()
+    for more in (
+        {"platform": {"os": "o" * 70_000, "architecture": "a"}},
+        {"platform": {"os": "\u0001" * 70_000, "architecture": "\U0001f600" * 70_000}},
+    ):
+        path = stored.packed(workdir / "odd.tar", stored.files({"": image}, **more))
+        said = refused(run, path, "is not made for 'linux/amd64'")
+        assert len(said) < 10_000
+
+
 @pytest.mark.parametrize("directory", [True, False])
 def test_a_layout_that_is_not_what_it_says_is_refused(
     run: Runner, workdir: Path, directory: bool
@@ -778,6 +789,17 @@ def test_an_ordinary_user_cannot_take_a_name_that_others_trust(
         readable(theirs)
         imported(site, path, "debian:12")
     assert asker("shifterimg", "lookup", "debian:12").returncode == 0
+
+
+@needs_root
+def test_a_long_reason_reaches_who_asks(site: Runner, asker: Runner, theirs: Path) -> None:
+    platform = {"os": "\U0001f600" * 100_000, "architecture": "\u0001" * 100_000}
+    files = stored.files({"": demo()}, platform=platform)
+    path = stored.packed(theirs / "odd.tar", files)
+    with running(site, "shifter-worker", "run"):
+        done = asker("shifterimg", "import", path, f"localhost/{asker.user.name}/x")
+    assert done.returncode == 65
+    assert "is not made for" in done.stderr
 
 
 @needs_root
