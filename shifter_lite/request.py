@@ -19,6 +19,9 @@ from shifter_lite.records import encode_json, read_json
 from shifter_lite.reference import Reference
 
 _REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,11})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
+# PATH_MAX of Linux.
+_LONGEST_PATH = 4096
+LONGEST_REF = 255
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 
 
@@ -29,6 +32,9 @@ class Request:
     ``uid`` is the owner of the file: ownership is the one thing a sender cannot
     write.  But anybody may move a victim's file into a sticky directory, so the
     content must name this store, this request and its owner as well.
+
+    Without ``path`` the image is in a registry.  With it, it is in that file or
+    directory, in which it is called ``ref``, if it is not the only one.
     """
 
     SIZE_LIMIT: ClassVar[int] = 65536
@@ -42,27 +48,42 @@ class Request:
     time: int
     image: Reference
     platform: str
+    path: str = ""
+    ref: str = ""
 
     @classmethod
-    def new(cls, *, store: str, image: Reference, platform: str) -> Self:
+    def new(
+        cls, *, store: str, image: Reference, platform: str, path: str = "", ref: str = ""
+    ) -> Self:
         """Return a request of the calling user's, with a name never used before."""
         now, uid = int(time.time()), os.geteuid()
         name = f"{now}-{uid}-{os.urandom(8).hex()}"
-        return cls(name=name, store=store, uid=uid, time=now, image=image, platform=platform)
+        return cls(
+            name=name,
+            store=store,
+            uid=uid,
+            time=now,
+            image=image,
+            platform=platform,
+            path=path,
+            ref=ref,
+        )
 
     def to_bytes(self) -> bytes:
         """Return what lies in the spool."""
-        return encode_json(
-            {
-                "v": 1,
-                "store": self.store,
-                "name": self.name,
-                "uid": self.uid,
-                "time": self.time,
-                "image": str(self.image),
-                "platform": self.platform,
-            }
-        )
+        fields = {
+            "v": 1,
+            "store": self.store,
+            "name": self.name,
+            "uid": self.uid,
+            "time": self.time,
+            "image": str(self.image),
+            "platform": self.platform,
+        }
+        if self.path:
+            # Who knows version 1 only would pull the image.
+            fields |= {"v": 2, "path": self.path, "ref": self.ref}
+        return encode_json(fields)
 
     @classmethod
     def read(cls, fd: int, *, name: str, store: str, now: float) -> Self:
@@ -92,7 +113,7 @@ class Request:
             raise BadRequest(f"the request is not JSON: {error}") from error
         match fields:
             case {
-                "v": 1,
+                "v": 1 | 2,
                 "store": str(store),
                 "name": str(name),
                 "uid": int(uid),
@@ -104,6 +125,7 @@ class Request:
                     reference = Reference.parse(image)
                 except BadReference as error:
                     raise BadRequest(str(error)) from error
+                path, ref = _import(fields)
                 return cls(
                     name=name,
                     store=store,
@@ -111,8 +133,30 @@ class Request:
                     time=asked,
                     image=reference,
                     platform=platform,
+                    path=path,
+                    ref=ref,
                 )
-        raise BadRequest("the request lacks a field, or is not version 1")
+        raise BadRequest("the request lacks a field, or is of a version unknown here")
+
+
+def _import(fields: dict[str, object]) -> tuple[str, str]:
+    """Return what of version 2 an import has more than a pull: ``path`` and ``ref``."""
+    if fields["v"] == 1:
+        return "", ""
+    match fields:
+        case {"path": str(path), "ref": str(ref)} if is_path(path) and len(ref) <= LONGEST_REF:
+            return path, ref
+    raise BadRequest("the request is for an import, and has no proper path or ref")
+
+
+def is_path(text: str) -> bool:
+    """Return whether TEXT is an absolute path in its normal form, as UTF-8 where it is that."""
+    try:
+        size = len(text.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:
+        return False
+    is_normal = text == os.path.normpath(text) and text.startswith("/")
+    return is_normal and not text.startswith("//") and size <= _LONGEST_PATH and "\0" not in text
 
 
 def is_platform(text: str) -> bool:

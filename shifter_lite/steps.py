@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from shifter_lite import durable
-from shifter_lite.build import blobs, convert, squash
+from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.zstd import Compressor
@@ -26,7 +26,7 @@ from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue.claim import Worker, lock, try_lock
-from shifter_lite.records import Content, Entry, Image
+from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ log = logging.getLogger("shifter-worker")
 log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
+Source = Registry | local.Stored | local.Squashfs
 # A requester wants to see movement, a filesystem few files.
 _REPORT_SECONDS = 0.5
 # Layers that are downloaded at a time.
@@ -54,11 +55,30 @@ class Bench:
     worker: Worker
 
 
-def find(bench: Bench, manifest: Manifest) -> Image | None:
-    """Return the image that MANIFEST would become, if the store has it."""
+@contextmanager
+def opened(request: Request) -> Iterator[Source]:
+    """Yield where the image is that REQUEST asks for; raises NotFound, Denied or BadImage."""
+    if not request.path:
+        yield Registry(request.image)
+        return
+    with local.opened(request.path, request.uid, request.ref, request.image) as source:
+        yield source
+
+
+def check_digest(request: Request, manifest: Manifest) -> None:
+    """Raise BadImage if REQUEST asks for another digest than MANIFEST has."""
+    wanted = request.image.digest
+    if wanted and wanted not in (manifest.digest, manifest.index_digest):
+        raise BadImage(f"the image has the digest {manifest.digest}, not {wanted}")
+
+
+def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
+    """Return the image that MANIFEST of SOURCE would become, if the store has it."""
+    recipe = squash.recipe(bench.compressor, bench.site.policy)
+    if isinstance(source, local.Squashfs):
+        recipe = local.RECIPE
     with resolve.newest(bench.layout.index) as index:
-        key = _built_key(manifest.digest, squash.recipe(bench.compressor, bench.site.policy))
-        entry = index.find(key) if index else None
+        entry = index.find(_built_key(manifest.digest, recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
     return read_record(bench.layout, entry.id)
@@ -80,11 +100,11 @@ def _content(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
 
 
 def make_image(
-    bench: Bench, registry: Registry, manifest: Manifest, config: ImageConfig, report: Report
+    bench: Bench, source: blobs.Source, manifest: Manifest, config: ImageConfig, report: Report
 ) -> Image:
-    """Bring the layers of MANIFEST from REGISTRY, and make them an image in the store.
+    """Bring the layers of MANIFEST from SOURCE, and make them an image in the store.
 
-    Raises BadImage, and what REGISTRY raises; then nothing is left but layers that were right.
+    Raises BadImage, and what SOURCE raises; then nothing is left but layers that were right.
     """
     limits = bench.site.limits
     if len(manifest.layers) > limits.layers:
@@ -102,7 +122,7 @@ def make_image(
                 closing(progress),
                 blobs.fetching(
                     manifest.layers,
-                    registry,
+                    source,
                     bench.layout.blobs,
                     partial(_lock, bench),
                     progress,
@@ -129,6 +149,18 @@ def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
     stripe = digest.removeprefix("sha256:")[:2]
     taken = lock(bench.layout.locks / f"blob.{stripe}.lock")
     return taken if try_lock(taken) else None
+
+
+def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Report) -> Image:
+    """Take the squashfs SOURCE, which has the digest of MANIFEST, into the store as it is."""
+    content = Content(
+        digest=manifest.digest, platform="", recipe=local.RECIPE, layers=(), config=Config()
+    )
+    pieces = source.pieces(manifest, _Progress("CONVERSION", source.size, report))
+    with squash.unfinished(bench.layout.images, bench.worker.name) as file:
+        image = squash.adopt(file, pieces, content)
+        squash.place(file, image, bench.layout.image(image.id))
+    return image
 
 
 def write_record(bench: Bench, image: Image) -> None:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from threading import Thread
 
 from shifter_lite import steps
-from shifter_lite.build import blobs
-from shifter_lite.build.registry import Registry
+from shifter_lite.build import blobs, local
+from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, ShifterError, from_oserror
@@ -26,21 +26,22 @@ from shifter_lite.request import Request, Status
 from shifter_lite.steps import Bench, Report, log
 
 _TIDY_SECONDS = 3600.0
+_LONGEST_TEXT = 2000
 
 
 def build(bench: Bench, request: Request, report: Report) -> Image:
     """Turn one request into one published image."""
-    registry = Registry(request.image)
     report(Status(state="PULLING"))
-    manifest = registry.manifest(request.platform)
-    image = steps.find(bench, manifest)
-    built = image is None
-    if image is None:
-        # The catalog takes a while to load: let it, while layers are on their way.
-        Thread(target=steps.catalog_class, daemon=True).start()
-        config = registry.config(manifest)
-        image = steps.make_image(bench, registry, manifest, config, report)
-        steps.write_record(bench, image)
+    with steps.opened(request) as source:
+        manifest = source.manifest(request.platform)
+        steps.check_digest(request, manifest)
+        image = steps.find(bench, manifest, source)
+        built = image is None
+        if image is None:
+            # The catalog takes a while to load: let it, while layers are on their way.
+            Thread(target=steps.catalog_class, daemon=True).start()
+            image = _make(bench, source, manifest, report)
+            steps.write_record(bench, image)
     report(Status(state="PUBLISHING"))
     names = steps.names_of(request, manifest, image)
     generation = steps.publish_names(bench, names)
@@ -48,6 +49,13 @@ def build(bench: Bench, request: Request, report: Report) -> Image:
     if built:
         blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
     return image
+
+
+def _make(bench: Bench, source: steps.Source, manifest: Manifest, report: Report) -> Image:
+    """Build the image of MANIFEST from SOURCE, or take it over where it is built already."""
+    if isinstance(source, local.Squashfs):
+        return steps.adopt(bench, source, manifest, report)
+    return steps.make_image(bench, source, manifest, source.config(manifest), report)
 
 
 def drain(bench: Bench, report: Callable[[Request], Report] | None = None) -> None:
@@ -122,8 +130,14 @@ def _answer(bench: Bench, claim: Claim, listener: Report | None) -> None:
 
 def _fail(claim: Claim, report: Report, error: ShifterError) -> None:
     claim.failed()
-    report(Status(state="FAILURE", fact=str(error), hint=error.hint, exit_code=error.exit_code))
-    log.warning("failed %s %s: %s", claim.request.name, claim.request.image, error)
+    fact, hint = _short(str(error)), _short(error.hint)
+    report(Status(state="FAILURE", fact=fact, hint=hint, exit_code=error.exit_code))
+    log.warning("failed %s %s: %s", claim.request.name, claim.request.image, fact)
+
+
+def _short(text: str) -> str:
+    """Return TEXT, which may quote an image's, as people can read it and a status can hold it."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def _reason(error: ShifterError | OSError) -> ShifterError:

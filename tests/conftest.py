@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,32 @@ def run(user: User, workdir: Path, store: Path) -> Runner:
     home.mkdir()
     os.chown(home, user.uid, user.gid)
     return Runner(user=user, home=home, store=store)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[User]:
+    """The account that the site's workers run as."""
+    with users.ordinary("service") as made:
+        yield made
+
+
+@pytest.fixture
+def site(run: Runner, service: User, workdir: Path) -> Runner:
+    """What runs programs as the service account, on a store that all may ask."""
+    workdir.chmod(0o755)
+    home = workdir / "service"
+    home.mkdir()
+    os.chown(home, service.uid, service.gid)
+    runner = replace(run, user=service, home=home, store=home / "store")
+    done = runner("shifter-admin", "init")
+    assert done.returncode == 0, done.stderr
+    return runner
+
+
+@pytest.fixture
+def asker(run: Runner, site: Runner) -> Runner:
+    """What runs programs as an ordinary user, on the site's store."""
+    return replace(run, store=site.store)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,36 @@ def test_a_request_with_a_field_of_another_kind_is_refused(
     fields = {**json.loads(asked.to_bytes()), field: value}
     with pytest.raises(BadRequest):
         read(write(tmp_path / "r", json.dumps(fields).encode()), asked.name)
+
+
+@pytest.mark.parametrize("field", ["path", "ref", "v"])
+@pytest.mark.parametrize("value", [None, [], {}, 1, True, 3])
+def test_an_import_with_a_field_of_another_kind_is_refused(field: str, value: object) -> None:
+    fields = json.loads(replace(request(), path="/a/b", ref="r").to_bytes())
+    assert Request._parse(json.dumps(fields).encode()).path == "/a/b"
+    if (field, value) in (("v", 1), ("v", True)):
+        # It would be a pull: a version that is none must not become one.
+        value = "1"
+    with pytest.raises(BadRequest):
+        Request._parse(json.dumps({**fields, field: value}).encode())
+
+
+ODD_PATHS = ["", "a", "./a", "//a", "/a//b", "/a/", "/a/./b", "/a/..", "/..", "/\0", "/\ud800"]
+
+
+@pytest.mark.parametrize("path", [*ODD_PATHS, "/" + "a" * 4096])
+def test_an_import_of_a_path_that_is_not_plain_is_refused(path: str) -> None:
+    fields = {**json.loads(replace(request(), path="/a").to_bytes()), "path": path}
+    with pytest.raises(BadRequest, match="no proper path"):
+        Request._parse(json.dumps(fields).encode())
+
+
+@given(st.binary(min_size=1, max_size=100).filter(lambda name: not {0, 47} & set(name)))
+def test_an_import_of_any_file_name_round_trips(name: bytes) -> None:
+    path = "/x" + name.decode(errors="surrogateescape")
+    asked = replace(request(), path=path, ref=path)
+    assert Request._parse(asked.to_bytes()) == asked
+    assert asked.path.encode(errors="surrogateescape") == b"/x" + name
 
 
 @given(

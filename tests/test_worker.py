@@ -4,14 +4,13 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Runner, User
-from tests.helpers import faulty, images, users
+from tests.conftest import Runner
+from tests.helpers import faulty, images
 from tests.helpers.processes import running as running
 from tests.helpers.processes import until as until
 
@@ -20,32 +19,6 @@ _PATIENCE = 60.0
 
 def small(text: bytes = b"x") -> images.Image:
     return images.image([images.layer([images.file("x", text)])])
-
-
-@pytest.fixture(scope="session")
-def service() -> Iterator[User]:
-    """The account that the site's workers run as."""
-    with users.ordinary("service") as made:
-        yield made
-
-
-@pytest.fixture
-def site(run: Runner, service: User, workdir: Path) -> Runner:
-    """What runs programs as the service account, on a store that all may ask."""
-    workdir.chmod(0o755)
-    home = workdir / "service"
-    home.mkdir()
-    os.chown(home, service.uid, service.gid)
-    runner = replace(run, user=service, home=home, store=home / "store")
-    done = runner("shifter-admin", "init")
-    assert done.returncode == 0, done.stderr
-    return runner
-
-
-@pytest.fixture
-def asker(run: Runner, site: Runner) -> Runner:
-    """What runs programs as an ordinary user, on the site's store."""
-    return replace(run, store=site.store)
 
 
 def spool(store: Path, state: str) -> list[str]:

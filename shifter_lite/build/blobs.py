@@ -30,7 +30,7 @@ _LAST_WORDS = 2.0
 _PATIENCE = 0.1
 # Nobody comes back for what nobody has continued for a day.
 _LONGEST_PART = 86400.0
-_ON_THE_WAY = "the registry, or something on the way, changed it: pull again, or tell who runs it"
+_ON_THE_WAY = "it was changed where it lies, or on the way: try again, or tell who keeps it"
 
 Progress = Callable[[int], None]
 # Reads up to so many bytes; none at the end.

@@ -108,7 +108,7 @@ def choose(index: dict[str, Any], platform: str) -> Descriptor:
             raise BadImage("the index lists something that is no manifest")
         name = _platform(entry.get("platform"))
         if _suits(name, platform):
-            return _descriptor(entry, "index")
+            return descriptor(entry, "index")
         offered.append(name)
     known = ", ".join(sorted({name for name in offered if not name.startswith("unknown")}))
     raise BadImage(
@@ -140,13 +140,13 @@ def _with_variant(platform: str) -> str:
 
 def read_manifest(document: dict[str, Any], digest: str, index_digest: str) -> Manifest:
     """Return the manifest DOCUMENT, whose bytes have DIGEST; raises BadImage."""
-    config = _descriptor(document.get("config"), "manifest's config")
+    config = descriptor(document.get("config"), "manifest's config")
     if config.media_type not in _CONFIGS:
         raise BadImage(
             f"not a container image: its config is a {config.media_type!r}",
             hint="helm charts, attestations and other artifacts cannot be run",
         )
-    layers = [_descriptor(layer, "layer") for layer in _list(document, "layers", "manifest")]
+    layers = [descriptor(layer, "layer") for layer in _list(document, "layers", "manifest")]
     for number, layer in enumerate(layers, 1):
         _check_layer(layer, number)
     return Manifest(digest, index_digest, config, tuple(layers))
@@ -172,7 +172,8 @@ def refuse_schema_1(kind: str) -> None:
         )
 
 
-def _descriptor(value: object, what: str) -> Descriptor:
+def descriptor(value: object, what: str) -> Descriptor:
+    """Return the descriptor VALUE, of a WHAT; raises BadImage."""
     match value:
         case {"mediaType": str(kind), "digest": str(digest), "size": int(size)} if (
             is_digest(digest) and size >= 0 and not isinstance(size, bool)

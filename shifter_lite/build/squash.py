@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
@@ -59,10 +59,19 @@ def finish(
     CONTENT describes it.  It is whole and on disk, but has no name yet.
     """
     squashfs.write(file, writer.position, tree, writer.contents, compressor)
-    _describe(file, content, _texts(tree, writer))
-    os.fchmod(file.fileno(), 0o644)
-    size = file.seek(0, os.SEEK_END)
-    return Image(id=_sync(file), size=size, content=content)
+    return _seal(file, content, _texts(tree, writer))
+
+
+def adopt(file: FileIO, pieces: Iterable[bytes], content: Content) -> Image:
+    """Make of FILE, which is empty, an image of PIECES, a squashfs that was not built here.
+
+    Whoever reads the launcher's fields knows it by one of them.
+    """
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            view = view[file.write(view) :]
+    return _seal(file, content, {"imported": b"yes"})
 
 
 def place(file: FileIO, image: Image, path: Path) -> None:
@@ -88,6 +97,14 @@ def _texts(tree: Tree, writer: Writer) -> dict[str, bytes]:
             if b"\0" not in text:
                 texts[name] = text
     return texts
+
+
+def _seal(file: FileIO, content: Content, texts: dict[str, bytes]) -> Image:
+    """Describe the squashfs in FILE, and bring it to disk; return its record."""
+    _describe(file, content, texts)
+    os.fchmod(file.fileno(), 0o644)
+    size = file.seek(0, os.SEEK_END)
+    return Image(id=_sync(file), size=size, content=content)
 
 
 def _sync(file: FileIO) -> str:

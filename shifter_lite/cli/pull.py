@@ -25,21 +25,37 @@ _PAUSE = 0.1
 _PATIENCE = 30.0
 
 
+platform_option = click.option(
+    "--platform", metavar="OS/ARCH", help="Instead of what the compute nodes run."
+)
+
+
 @click.command("pull")
 @boundary.store_option
 @click.argument("name")
-@click.option("--platform", metavar="OS/ARCH", help="Instead of what the compute nodes run.")
+@platform_option
 @click.pass_context
 def command(context: click.Context, name: str, platform: str | None) -> None:
     """Get the image NAME from its registry, and make it ready for compute nodes."""
-    reference = Reference.parse(name)
+    ask(context, Reference.parse(name), platform)
+
+
+def ask(
+    context: click.Context,
+    reference: Reference,
+    platform: str | None,
+    *,
+    path: str = "",
+    ref: str = "",
+) -> None:
+    """Get the image REFERENCE, from PATH if there is one, and say when it is ready."""
     layout = boundary.layout_of(context)
     site = config.read_site(os.environ)
     platform = platform or site.platform
     if not is_platform(platform):
         raise BadReference(f"not a platform: {platform!r}", hint="write it like linux/amd64")
     identity = store.create(layout, shared=False)
-    request = Request.new(store=identity, image=reference, platform=platform)
+    request = Request.new(store=identity, image=reference, platform=platform, path=path, ref=ref)
     ended = _Pull(layout, identity, site, request).answer()
     if ended.state != "READY":
         raise Reported(ended.fact, hint=ended.hint, exit_code=ended.exit_code)
