@@ -15,6 +15,8 @@ from tests.helpers.images import Image
 _WANTED = {"debian": (5, 8), "python-science": (8, 25), "manyfiles": (6, None)}
 # How many times the floor ours may take.
 _WANTED_FLOOR = {"large": 1.5}
+# How many megabytes ours may take.
+_WANTED_PEAK = {"debian": 150, "million": 500}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,12 @@ def lines(results: Results) -> Iterator[str]:
     if results.ours:
         yield from _table(results)
     if results.peak is not None:
-        yield f"    peak memory {results.peak:.0f} MB, the VmHWM of its processes together"
+        said = _at_most(_WANTED_PEAK, results.name)
+        yield f"    peak memory {results.peak:.0f} MB, its processes' VmHWM together{said}"
+
+
+def _at_most(wanted: Mapping[str, float], name: str) -> str:
+    return f"   (wanted: at most {wanted[name]})" if name in wanted else ""
 
 
 def _description(results: Results) -> str:
@@ -141,7 +148,7 @@ def _floor(name: str, ours: _Line, floors: list[Floor]) -> Iterator[str]:
         return statistics.median(figure(floor) for floor in floors)
 
     work, streaming = median(lambda floor: floor.work), median(lambda floor: floor.streaming)
-    said = f"   (wanted: at most {_WANTED_FLOOR[name]})" if name in _WANTED_FLOOR else ""
+    said = _at_most(_WANTED_FLOOR, name)
     yield (
         f"    floor: inflate {median(lambda floor: floor.inflate):.2f} s, "
         f"hash {median(lambda floor: floor.hash):.2f} s, "
