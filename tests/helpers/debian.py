@@ -1,26 +1,17 @@
-"""A real image of Debian 12 in three layers, made once and kept.
-
-It is kept in ``$SHIFTER_TEST_CACHE``, else in a directory of ours under
-``/var/tmp``, because mmdebstrap takes its time and the network's.
-"""
+"""A real image of Debian 12 in three layers, kept because mmdebstrap takes its time."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tests.helpers import images
+from tests.helpers import images, kept
 from tests.helpers.images import Image, Layer
 
 # Part of the kept image's name: to change what is made, change it.
-_RECIPE = "1"
+_RECIPE = "2"
 _SUITE = "bookworm"
 _SOURCE = re.compile(rf"{_SUITE}(-updates|-security|/updates)?")
 # How this machine reaches its mirror: proxies and the like.
@@ -35,34 +26,12 @@ def push(registry: str, name: str = "debian", tag: str = "12") -> str:
 
 def image() -> Image:
     """Return the image, made now unless it was made before."""
-    with _cache() as cache:
-        kept = cache / f"debian-{_RECIPE}"
-        if not kept.exists():
-            with TemporaryDirectory(dir=cache, prefix=".making-") as scratch:
-                made = Path(scratch, "image")
-                made.mkdir()
-                _write(_make(Path(scratch)), made)
-                made.rename(kept)
-        return _read(kept)
-
-
-@contextmanager
-def _cache() -> Iterator[Path]:
-    """Yield the directory of kept things, which nobody else is changing."""
-    default = f"/var/tmp/shifter-lite-tests-{os.getuid()}"
-    cache = Path(os.environ.get("SHIFTER_TEST_CACHE") or default)
-    cache.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # Anybody may make names in /var/tmp.
-    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
-        raise RuntimeError(f"{cache} is not ours: remove it, or set SHIFTER_TEST_CACHE")
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield cache
+    return kept.image(f"debian-{_RECIPE}", _make)
 
 
 def _make(scratch: Path) -> Image:
     archive = scratch / "debian.tar"
-    _bootstrap(archive)
+    bootstrap(archive)
     return images.image(
         [images.packed(archive.read_bytes()), _changes(), _links()],
         settings={
@@ -102,12 +71,13 @@ def _links() -> Layer:
     )
 
 
-def _bootstrap(archive: Path) -> None:
-    """Write a minimal Debian to ARCHIVE, from where this machine's apt gets its packages."""
+def bootstrap(archive: Path, *packages: str) -> None:
+    """Write a minimal Debian and PACKAGES to ARCHIVE, from where this machine's apt gets them."""
     command = ["mmdebstrap", "--variant=minbase", "--quiet"]
     command += [f"--aptopt={option}" for option in _apt_options()]
     # The options are about this machine, not about the image.
     command += ['--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"']
+    command += [f"--include={package}" for package in packages]
     command += [_SUITE, str(archive), *_apt_sources()]
     done = subprocess.run(
         command,
@@ -141,16 +111,3 @@ def _apt_sources() -> list[str]:
 
 def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def _write(made: Image, directory: Path) -> None:
-    for digest, data in made.blobs.items():
-        (directory / digest).write_bytes(data)
-    (directory / "manifest.json").write_bytes(made.document)
-
-
-def _read(directory: Path) -> Image:
-    document = json.loads((directory / "manifest.json").read_bytes())
-    return images.seal(
-        document, {path.name: path.read_bytes() for path in directory.glob("sha256:*")}
-    )
