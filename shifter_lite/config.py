@@ -7,6 +7,7 @@ only workers need stands in ``/etc/shifter/shifter_lite.toml``.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -26,7 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "str": (str,),
 }
-_MOUNT_POINT = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
+_PLAIN_PATH = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
 _HIGHEST_LEVEL = 19
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
@@ -53,19 +54,24 @@ class Policy:
     Every field is a key of the table ``policy``.  With ``readable``, everybody may read all and
     enter every directory (``a+rX``), as what only root may read nobody can read here.
     ``user_xattrs`` keeps the extended attributes ``user.*``.  ``baked_mount_points`` are
-    directories that every image has, for a launch to mount something on.  Setuid and setgid bits,
-    devices, owners and all other attributes are never kept.
+    directories that every image has, for a launch to mount something on.  ``first_files`` are
+    paths in images that are read first at a start, in their order; they lie together.  Setuid
+    and setgid bits, devices, owners and all other attributes are never kept.
     """
 
     readable: bool = True
     user_xattrs: bool = False
     baked_mount_points: tuple[str, ...] = ()
+    first_files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the policy's part of a recipe."""
         modes = "a+rX" if self.readable else "modes"
         xattrs = "userxattr" if self.user_xattrs else "noxattr"
-        return ":".join((f"root-{modes}-nosuid-nodev-{xattrs}-1", *self.baked_mount_points))
+        first = "\0".join(self.first_files).encode(errors="surrogateescape")
+        order = (f"first={hashlib.sha256(first).hexdigest()[:12]}",) if self.first_files else ()
+        words = (f"root-{modes}-nosuid-nodev-{xattrs}-1", *self.baked_mount_points, *order)
+        return ":".join(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,16 +181,16 @@ def _checked(kind: str, value: Any, where: str) -> Any:
     if kind in _TABLES and isinstance(value, dict):
         return _table(_TABLES[kind], value, where)
     if kind == "tuple[str, ...]" and isinstance(value, list):
-        return tuple(_mount_point(path, where) for path in value)
+        return tuple(_plain_path(path, where) for path in value)
     wanted = _TYPES.get(kind, ())
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise BadConfig(f"{where} = {value!r} is not of type {kind}")
     return value
 
 
-def _mount_point(path: Any, where: str) -> str:
-    if not isinstance(path, str) or not _MOUNT_POINT.fullmatch(path) or _DOTS.search(path):
-        raise BadConfig(f"{where}: {path!r} is not the plain absolute path of a directory")
+def _plain_path(path: Any, where: str) -> str:
+    if not isinstance(path, str) or not _PLAIN_PATH.fullmatch(path) or _DOTS.search(path):
+        raise BadConfig(f"{where}: {path!r} is not a plain absolute path")
     return path
 
 

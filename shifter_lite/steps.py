@@ -133,7 +133,7 @@ def make_image(
                     layers, config.diff_ids, file, bench.compressor, bench.site, bench.worker.name
                 )
             report(Status(state="CONVERSION"))
-            image = squash.finish(file, *made, content, bench.compressor)
+            image = squash.finish(file, made, content, bench.compressor)
             squash.place(file, image, bench.layout.image(image.id))
     except OSError:
         # Layers that lead to nothing only stand in the way of those who clear up.

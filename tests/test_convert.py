@@ -15,7 +15,6 @@ import pytest
 from shifter_lite.build import blobs, convert, squashfs, tar, toc
 from shifter_lite.build.content import BLOCK
 from shifter_lite.build.manifest import Descriptor
-from shifter_lite.build.merge import Tree
 from shifter_lite.build.tree import walk
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Limits, Policy, Site
@@ -62,7 +61,7 @@ def built(
     *,
     site: Site = SITE,
     source: Source | None = None,
-) -> tuple[Tree, bytes]:
+) -> tuple[convert.Converted, bytes]:
     descriptors = [
         Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob)) for layer in layers
     ]
@@ -82,10 +81,11 @@ def built(
         ) as coming,
     ):
         diff_ids = [layer.diff_id for layer in layers]
-        tree, writer = convert.convert(coming, diff_ids, file, compressor, site, "host.1.abc")
-        squashfs.write(file, writer.position, tree, writer.contents, compressor)
+        made = convert.convert(coming, diff_ids, file, compressor, site, "host.1.abc")
+        writer = made.writer
+        squashfs.write(file, writer.position, made.tree, writer.contents, compressor)
     assert not list(cache.rglob(".*"))
-    return tree, path.read_bytes()
+    return made, path.read_bytes()
 
 
 def noise(size: int, seed: int = 1) -> bytes:
@@ -229,8 +229,8 @@ def test_modes_are_kept_on_request_but_never_setuid(tmp_path: Path) -> None:
         ]
     )
     site = replace(SITE, policy=Policy(readable=False))
-    tree, _ = built([layer], tmp_path, site=site)
-    modes = {name: oct(node.mode) for name, node in tree.root.children.items()}
+    made, _ = built([layer], tmp_path, site=site)
+    modes = {name: oct(node.mode) for name, node in made.tree.root.children.items()}
     assert (modes[b"f"], modes[b"d"], modes[b"z"]) == ("0o710", "0o700", "0o0")
 
 
@@ -247,10 +247,10 @@ def test_mount_points_are_made_where_nothing_is(tmp_path: Path) -> None:
     site = replace(SITE, policy=Policy(baked_mount_points=points))
     with pytest.raises(BadImage, match="too many symbolic links"):
         built([layer], tmp_path, site=site)
-    tree, _ = built(
+    made, _ = built(
         [layer], tmp_path, site=replace(SITE, policy=Policy(baked_mount_points=points[:3]))
     )
-    names = {path: type(node).__name__ for path, node in walk(tree.root)}
+    names = {path: type(node).__name__ for path, node in walk(made.tree.root)}
     assert names[b"scratch"] == "File"
     assert names[b"data/projects/x"] == names[b"new/deep/er"] == "Directory"
 

@@ -29,6 +29,8 @@ _MOST_THREADS = 16
 # How many small files are remembered, to store equal ones once.
 _REMEMBERED = 1 << 18
 _KEY_LENGTH = 16
+# How much of what is to lie last is held until then.
+_MOST_LATER = 32 << 20
 _COMPARED = 1 << 20
 _ZEROS = bytes(BLOCK)
 # No block that has anything but zeros becomes so small.
@@ -78,6 +80,8 @@ class Writer:
         self._file = file
         self._compressor = compressor
         self._fragment: list[Block] = []
+        self._later: list[tuple[int, int, list[bytes | None]]] = []
+        self._later_size = 0
         self._fragment_size = 0
         self._fragment_count = 0
         self._known: dict[bytes, int] = {}
@@ -91,9 +95,30 @@ class Writer:
         self._most = 2 * threads + 2
         self._pending: deque[tuple[list[int], Future[list[_Packed]]]] = deque()
 
+    def add(self, size: int, blocks: Iterator[Block | None], rank: int | None = None) -> None:
+        """Add a file of SIZE bytes, at least one; None in BLOCKS is a hole.
+
+        One with a RANK lies behind all that have none or a smaller one.
+        """
+        if rank is not None and self._later_size + size <= _MOST_LATER:
+            number = len(self.contents)
+            # Views would hold much more than themselves.
+            held = [None if block is None else bytes(block) for block in blocks]
+            self._later.append((rank, number, held))
+            self._later_size += size
+            self.skip(size)
+        elif size < BLOCK:
+            self.small(next(blocks) or bytes(size))
+        else:
+            self.large(size, blocks)
+
     def small(self, data: Block) -> None:
         """Add a file of DATA, which is less than a block and not nothing."""
-        contents = self.contents
+        self.contents.sizes.append(len(data))
+        self.contents.starts.append(0)
+        self.contents.places.append(self._share_fragment(data))
+
+    def _share_fragment(self, data: Block) -> int:
         size = len(data)
         key = hashlib.sha256(data).digest()[:_KEY_LENGTH]
         place = self._known.get(key)
@@ -106,9 +131,7 @@ class Writer:
             if len(self._known) == _REMEMBERED:
                 self._known.clear()
             self._known[key] = place
-        contents.sizes.append(size)
-        contents.starts.append(0)
-        contents.places.append(place)
+        return place
 
     def large(self, size: int, blocks: Iterator[Block | None]) -> None:
         """Add a file of SIZE bytes, at least a block; None in BLOCKS is a hole."""
@@ -126,6 +149,8 @@ class Writer:
 
     def finish(self) -> None:
         """Write all that is not yet written."""
+        self._end_fragment()
+        self._write_later()
         self._end_fragment()
         self._submit()
         while self._pending:
@@ -212,6 +237,17 @@ class Writer:
         if word & PLAIN:
             return data
         return decompress(data, BLOCK)
+
+    def _write_later(self) -> None:
+        sizes = self.contents.sizes
+        for _, number, blocks in sorted(self._later, key=lambda each: each[:2]):
+            if sizes[number] < BLOCK:
+                place = self._share_fragment(blocks[0] or bytes(sizes[number]))
+                self.contents.places[number] = place
+            else:
+                for block in blocks:
+                    self._put(number, block)
+        self._later = []
 
     def _end_fragment(self) -> None:
         if self._fragment:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from io import FileIO
+from typing import TypeVar
 
-from shifter_lite.build import sparse, tar, toc
+from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
 from shifter_lite.build.blobs import Blob
 from shifter_lite.build.content import BLOCK, Writer
+from shifter_lite.build.first import First
 from shifter_lite.build.inflate import inflate
 from shifter_lite.build.merge import Tree
 from shifter_lite.build.squashfs import HEADER_SIZE
@@ -26,6 +30,8 @@ from shifter_lite.errors import BadImage
 
 # An image may have one part in so many blotted out.
 _MOST_WASTE = 8
+
+T = TypeVar("T", bytes, bytes | memoryview)
 
 
 class Conversion:
@@ -40,6 +46,9 @@ class Conversion:
         """
         self._tree, self._writer, self._limits, self._mark = tree, writer, limits, mark
         self._wanted = wanted
+        self._first = First(tree.policy.first_files)
+        # By the number of the file that needs them.
+        self.libraries: dict[int, frozenset[bytes]] = {}
         self._entries = 0
         self._inflated = 0
         self._bytes = 0
@@ -104,12 +113,16 @@ class Conversion:
             writer.skip(member.size)
             return
         stream.skip(member.offset - stream.position)
-        if member.stored != member.size:
-            _take_sparse(stream, member, writer)
-        elif member.size < BLOCK:
-            writer.small(_whole(stream.read(member.size), member.size, member))
-        else:
-            writer.large(member.size, _blocks(stream, member))
+        number, rank = len(writer.contents), self._first.rank(member.name)
+        if rank is None and member.size < BLOCK and member.stored == member.size:
+            # Most files are so, and this is their short way.
+            data = _whole(stream.read(member.size), member.size, member)
+            writer.small(data)
+            if data.startswith(elf.MAGIC) and (names := elf.needed(data)):
+                self.libraries[number] = names
+            return
+        blocks = elf.watched(_blocks(stream, member), partial(self.libraries.__setitem__, number))
+        writer.add(member.size, blocks, rank)
 
     def _check_size(self, member: Member) -> None:
         limits = self._limits
@@ -120,21 +133,16 @@ class Conversion:
             raise _too_much("bytes in files", limits.bytes, "bytes")
 
 
-def _take_sparse(stream: tar.Stream, member: Member, writer: Writer) -> None:
-    blocks = sparse.blocks(stream.copy, member.segments, member.size, BLOCK)
-    if member.size < BLOCK:
-        writer.small(next(blocks) or bytes(member.size))
-    else:
-        writer.large(member.size, blocks)
-
-
-def _whole(data: Block, size: int, member: Member) -> Block:
+def _whole(data: T, size: int, member: Member) -> T:
     if len(data) < size:
         raise BadImage(f"the archive is cut off in {shown(member.name)}")
     return data
 
 
-def _blocks(stream: tar.Stream, member: Member) -> Iterator[Block]:
+def _blocks(stream: tar.Stream, member: Member) -> Iterator[Block | None]:
+    if member.stored != member.size:
+        yield from sparse.blocks(stream.copy, member.segments, member.size, BLOCK)
+        return
     for at in range(0, member.size, BLOCK):
         size = min(BLOCK, member.size - at)
         yield _whole(stream.view(size), size, member)
@@ -147,6 +155,15 @@ def _too_much(what: str, limit: int, key: str) -> BadImage:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """An image's tree, its data, and the names of the libraries that its programs need."""
+
+    tree: Tree
+    writer: Writer
+    libraries: frozenset[bytes]
+
+
 def convert(
     blobs: Sequence[Blob],
     diff_ids: Sequence[str],
@@ -154,7 +171,7 @@ def convert(
     compressor: Compressor,
     site: Site,
     mark: str,
-) -> tuple[Tree, Writer]:
+) -> Converted:
     """Convert BLOBS, whose contents have the digests DIFF_IDS, to a tree and its data in FILE.
 
     The data begins where a squashfs has it.  MARK ends the names of unfinished files.
@@ -171,11 +188,12 @@ def convert(
                 conversion.layer(blob, diff_id)
             tree.finish()
             writer.finish()
-        if wanted is None:
-            wanted = _live(tree)
-            if writer.blot(wanted) * _MOST_WASTE > writer.position:
-                continue
-        return tree, writer
+        live = _live(tree)
+        if wanted is None and writer.blot(live) * _MOST_WASTE > writer.position:
+            wanted = live
+            continue
+        needed = (names for number, names in conversion.libraries.items() if live[number])
+        return Converted(tree, writer, frozenset[bytes]().union(*needed))
 
 
 def _live(tree: Tree) -> bytearray:

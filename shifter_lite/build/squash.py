@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
@@ -19,6 +19,7 @@ from pathlib import Path
 from shifter_lite import durable
 from shifter_lite.build import squashfs
 from shifter_lite.build.content import BLOCK, Writer
+from shifter_lite.build.convert import Converted
 from shifter_lite.build.merge import Tree
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Policy
@@ -31,8 +32,11 @@ _WRITER = "shifter-lite-1"
 _MAGIC = b"shifter-lite image 1"
 _ALIGNMENT = 4096
 _LARGEST_ACCOUNT = 65536
+_LARGEST_LIBRARIES = 1 << 17
 # The superblock: magic, and at byte 40 the number of bytes used; see squashfs(5).
 _SUPERBLOCK = struct.Struct("<4s36xQ")
+
+Fields = Sequence[tuple[str, bytes]]
 
 
 def recipe(compressor: Compressor, policy: Policy) -> str:
@@ -51,15 +55,18 @@ def unfinished(images: Path, mark: str) -> Iterator[FileIO]:
         path.unlink(missing_ok=True)
 
 
-def finish(
-    file: FileIO, tree: Tree, writer: Writer, content: Content, compressor: Compressor
-) -> Image:
-    """Make of FILE, which has the data that WRITER wrote, the image of TREE; return its record.
+def finish(file: FileIO, made: Converted, content: Content, compressor: Compressor) -> Image:
+    """Make of FILE, which has the data of what was MADE, an image of that; return its record.
 
     CONTENT describes it.  It is whole and on disk, but has no name yet.
     """
-    squashfs.write(file, writer.position, tree, writer.contents, compressor)
-    return _seal(file, content, _texts(tree, writer))
+    writer = made.writer
+    squashfs.write(file, writer.position, made.tree, writer.contents, compressor)
+    libraries = [("libs", name) for name in sorted(made.libraries)]
+    if sum(len(name) for _, name in libraries) > _LARGEST_LIBRARIES:
+        # A launch reads all of the description, and this is no image that anybody made to run.
+        libraries = []
+    return _seal(file, content, [*_texts(made.tree, writer), *libraries])
 
 
 def adopt(file: FileIO, pieces: Iterable[bytes], content: Content) -> Image:
@@ -71,7 +78,7 @@ def adopt(file: FileIO, pieces: Iterable[bytes], content: Content) -> Image:
         view = memoryview(piece)
         while view:
             view = view[file.write(view) :]
-    return _seal(file, content, {"imported": b"yes"})
+    return _seal(file, content, [("imported", b"yes")])
 
 
 def place(file: FileIO, image: Image, path: Path) -> None:
@@ -82,26 +89,26 @@ def place(file: FileIO, image: Image, path: Path) -> None:
         durable.move(Path(os.fsdecode(file.name)), path)
 
 
-def _texts(tree: Tree, writer: Writer) -> dict[str, bytes]:
+def _texts(tree: Tree, writer: Writer) -> Fields:
     """Return the image's passwd and group, empty where it has none.
 
     One is missing if it is too large, or no text.
     """
-    texts = {}
-    for name in ("passwd", "group"):
+    texts = []
+    for name in ("group", "passwd"):
         node = tree.file(f"etc/{name}".encode())
         if node is None or node.content < 0:
-            texts[name] = b""
+            texts.append((name, b""))
         elif writer.contents.sizes[node.content] <= _LARGEST_ACCOUNT:
             text = writer.text(node.content)
             if b"\0" not in text:
-                texts[name] = text
+                texts.append((name, text))
     return texts
 
 
-def _seal(file: FileIO, content: Content, texts: dict[str, bytes]) -> Image:
+def _seal(file: FileIO, content: Content, fields: Fields) -> Image:
     """Describe the squashfs in FILE, and bring it to disk; return its record."""
-    _describe(file, content, texts)
+    _describe(file, content, fields)
     os.fchmod(file.fileno(), 0o644)
     size = file.seek(0, os.SEEK_END)
     return Image(id=_sync(file), size=size, content=content)
@@ -117,14 +124,12 @@ def _sync(file: FileIO) -> str:
     return digest
 
 
-def _describe(file: FileIO, content: Content, texts: dict[str, bytes]) -> None:
-    """Put CONTENT, and TEXTS for the launcher, after the squashfs in FILE."""
+def _describe(file: FileIO, content: Content, fields: Fields) -> None:
+    """Put CONTENT, and FIELDS for the launcher, after the squashfs in FILE."""
     text = content.to_bytes()
-    fields = seal(
-        b"image",
-        [(name, value.decode(errors="surrogateescape")) for name, value in sorted(texts.items())],
-    )
-    data = b"%b %d %d\n%b%b" % (_MAGIC, len(text), len(fields), text, fields)
+    words = [(name, value.decode(errors="surrogateescape")) for name, value in fields]
+    sealed = seal(b"image", words)
+    data = b"%b %d %d\n%b%b" % (_MAGIC, len(text), len(sealed), text, sealed)
     file.seek(_end(file))
     file.write(data + bytes(-len(data) % _ALIGNMENT))
     file.truncate()
