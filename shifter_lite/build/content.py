@@ -32,6 +32,8 @@ _KEY_LENGTH = 16
 # How much of what is to lie last is held until then.
 _MOST_LATER = 32 << 20
 _COMPARED = 1 << 20
+# An image may have one part in so many overwritten.
+_MOST_WASTE = 8
 _ZEROS = bytes(BLOCK)
 # No block that has anything but zeros becomes so small.
 _SMALLEST = 64
@@ -76,7 +78,7 @@ class Writer:
     def __init__(self, file: FileIO, compressor: Compressor) -> None:
         """Write to FILE, from where it stands."""
         self.contents = Contents()
-        self.position = file.tell()
+        self.position = self._start = file.tell()
         self._file = file
         self._compressor = compressor
         self._fragment: list[Block] = []
@@ -166,18 +168,45 @@ class Writer:
         fragment, offset = divmod(self.contents.places[number], 1 << 32)
         return self._read_fragment(fragment)[offset : offset + self.contents.sizes[number]]
 
-    def blot(self, live: bytearray) -> int:
-        """Overwrite the data of all files but the LIVE ones with zeros, once all is written.
+    def keep(self, live: bytearray) -> None:
+        """Let nothing be left of the data of all files but the LIVE ones, once all is written.
 
-        Returns how many bytes of the image are now good for nothing.
+        It is overwritten with zeros; if that is much, what is behind moves up.
         """
         if all(live):
-            return 0
+            return
         waste = sum(self._blot_blocks(start, end) for start, end in self._dead_blocks(live))
-        dead = self._dead_parts(live)
-        for fragment, parts in dead.items():
+        for fragment, parts in self._dead_parts(live).items():
             waste += self._blot_parts(fragment, parts)
-        return waste
+        if waste * _MOST_WASTE > self.position:
+            self._compact(live)
+
+    def _compact(self, live: bytearray) -> None:
+        """Move all data of LIVE files up, so that nothing is between."""
+        contents = self.contents
+        lengths = {start: word & ~PLAIN for start, word in contents.fragments}
+        for number, size in enumerate(contents.sizes):
+            if size >= BLOCK and live[number]:
+                length = sum(word & ~PLAIN for word in contents.blocks(number))
+                # What is all hole begins where another file does.
+                if length:
+                    lengths[contents.starts[number]] = length
+        places: dict[int, int] = {}
+        end = self._start
+        for start in sorted(lengths):
+            places[start] = end
+            self._move(start, end, lengths[start])
+            end += lengths[start]
+        self.position = end
+        contents.fragments = [(places[start], word) for start, word in contents.fragments]
+        for number, start in enumerate(contents.starts):
+            contents.starts[number] = places.get(start, 0)
+
+    def _move(self, start: int, target: int, length: int) -> None:
+        fd = self._file.fileno()
+        for at in range(0, length if start != target else 0, _COMPARED):
+            data = os.pread(fd, min(_COMPARED, length - at), start + at)
+            write(fd, [data], target + at)
 
     def _dead_blocks(self, live: bytearray) -> list[tuple[int, int]]:
         """Return where data lies that only dead files have; several files may share data."""

@@ -1,8 +1,8 @@
 """Turn layers into an image's tree and data, while they are still on their way.
 
 Layers are read once, lowest first.  Every file's data is compressed as it comes by, before
-anybody can know whether a later layer deletes it: nearly all of it stays.  What does not stay is
-blotted out in the end; if that was much, the layers are read again for the rest alone.
+anybody can know whether a later layer deletes it: nearly all of it stays.  Of what does not
+stay, nothing is left in the end.
 """
 
 from __future__ import annotations
@@ -28,24 +28,15 @@ from shifter_lite.build.zstd import Block, Compressor
 from shifter_lite.config import Limits, Site
 from shifter_lite.errors import BadImage
 
-# An image may have one part in so many blotted out.
-_MOST_WASTE = 8
-
 T = TypeVar("T", bytes, bytes | memoryview)
 
 
 class Conversion:
     """The layers of one image, one after the other."""
 
-    def __init__(
-        self, tree: Tree, writer: Writer, limits: Limits, mark: str, wanted: bytearray | None = None
-    ) -> None:
-        """Apply to TREE, and give the data of files, or of those that are WANTED, to WRITER.
-
-        Unfinished files end with MARK.
-        """
+    def __init__(self, tree: Tree, writer: Writer, limits: Limits, mark: str) -> None:
+        """Apply to TREE, and give the data of files to WRITER; unfinished files end with MARK."""
         self._tree, self._writer, self._limits, self._mark = tree, writer, limits, mark
-        self._wanted = wanted
         self._first = First(tree.policy.first_files)
         # By the number of the file that needs them.
         self.libraries: dict[int, frozenset[bytes]] = {}
@@ -109,9 +100,6 @@ class Conversion:
             return
         self._check_size(member)
         writer = self._writer
-        if self._wanted is not None and not self._wanted[len(writer.contents)]:
-            writer.skip(member.size)
-            return
         stream.skip(member.offset - stream.position)
         number, rank = len(writer.contents), self._first.rank(member.name)
         if rank is None and member.size < BLOCK and member.stored == member.size:
@@ -177,23 +165,18 @@ def convert(
     The data begins where a squashfs has it.  MARK ends the names of unfinished files.
     Raises BadImage, Damaged, and what bringing the blobs raises.
     """
-    wanted: bytearray | None = None
-    while True:
-        file.truncate(HEADER_SIZE)
-        file.seek(HEADER_SIZE)
-        tree, writer = Tree(site.policy), Writer(file, compressor)
-        with closing(writer):
-            conversion = Conversion(tree, writer, site.limits, mark, wanted)
-            for blob, diff_id in zip(blobs, diff_ids, strict=True):
-                conversion.layer(blob, diff_id)
-            tree.finish()
-            writer.finish()
-        live = _live(tree)
-        if wanted is None and writer.blot(live) * _MOST_WASTE > writer.position:
-            wanted = live
-            continue
-        needed = (names for number, names in conversion.libraries.items() if live[number])
-        return Converted(tree, writer, frozenset[bytes]().union(*needed))
+    file.seek(HEADER_SIZE)
+    tree, writer = Tree(site.policy), Writer(file, compressor)
+    with closing(writer):
+        conversion = Conversion(tree, writer, site.limits, mark)
+        for blob, diff_id in zip(blobs, diff_ids, strict=True):
+            conversion.layer(blob, diff_id)
+        tree.finish()
+        writer.finish()
+    live = _live(tree)
+    writer.keep(live)
+    needed = (names for number, names in conversion.libraries.items() if live[number])
+    return Converted(tree, writer, frozenset[bytes]().union(*needed))
 
 
 def _live(tree: Tree) -> bytearray:
