@@ -42,7 +42,7 @@ class Limits:
     """
 
     layers: int = 500
-    entries: int = 20_000_000
+    entries: int = 5_000_000
     bytes: int = 1 << 40
     file_bytes: int = 1 << 39
 

@@ -124,6 +124,7 @@ def make_image(
                     manifest.layers,
                     source,
                     bench.layout.blobs,
+                    bench.worker.name,
                     partial(_lock, bench),
                     progress,
                     _AT_ONCE,

@@ -61,6 +61,7 @@ def built(
     *,
     site: Site = SITE,
     source: Source | None = None,
+    lock: blobs.Lock = lambda _: nullcontext(),
 ) -> tuple[convert.Converted, bytes]:
     descriptors = [
         Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob)) for layer in layers
@@ -75,7 +76,8 @@ def built(
             descriptors,
             source or Source(layers),
             cache,
-            lambda _: nullcontext(),
+            "host.1.abc",
+            lock,
             lambda _: None,
             4,
         ) as coming,
@@ -345,6 +347,20 @@ def test_a_pull_that_was_killed_is_continued_where_it_was(
     assert 1_000_000 < start <= 2_000_000
     assert run("shifter-admin", "verify").returncode == 0
     assert not list(run.store.rglob("*.part"))
+
+
+def test_a_worker_that_gets_no_further_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "_LONGEST_STALL", 0.3)
+    layer = images.layer([images.file("f", noise(300_000))])
+    name = images.sha256(layer.blob).removeprefix("sha256:")
+    theirs = tmp_path / "cache" / name[:2] / f"{name}.part"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(layer.blob[:100_000])
+    _, image = built([layer], tmp_path, lock=lambda _: None)
+    assert noise(300_000)[:1000] in image
+    assert theirs.read_bytes() == layer.blob[:100_000]
 
 
 def test_two_pulls_that_share_a_layer_download_it_once(

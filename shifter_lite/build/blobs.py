@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -28,6 +28,8 @@ _PIECE = 1 << 18
 # Seconds that a thread which was told to stop has for it, before it is left behind.
 _LAST_WORDS = 2.0
 _PATIENCE = 0.1
+# Seconds without a byte after which another worker is not waited for any more.
+_LONGEST_STALL = 90.0
 # Nobody comes back for what nobody has continued for a day.
 _LONGEST_PART = 86400.0
 _ON_THE_WAY = "it was changed where it lies, or on the way: try again, or tell who keeps it"
@@ -70,7 +72,7 @@ class Blob:
     ``over`` whether it is there, or never will be.
     """
 
-    def __init__(self, number: int, layer: Descriptor, cache: Path, news: _News) -> None:
+    def __init__(self, number: int, layer: Descriptor, cache: Path, mark: str, news: _News) -> None:
         """Make what stands for LAYER of the image; nothing is read."""
         name = layer.digest.removeprefix("sha256:")
         self.number = number
@@ -82,6 +84,7 @@ class Blob:
         self._file: FileIO | None = None
         self._available = 0
         self.over = False
+        self._mark = mark
         self._news = news
 
     def pieces(self) -> Iterator[bytes]:
@@ -184,10 +187,20 @@ class Blob:
         progress(size)
 
     def _bring_alone(self, source: Source, lock: Lock, progress: Progress, stop: Event) -> None:
+        """Bring the blob unless another worker does; who gets no further is not waited for."""
+        size, since = -1, time.monotonic()
         while (taken := lock(self.layer.digest)) is None:
-            # Another worker brings it: then there is nothing for us to do.
             if stop.wait(_PATIENCE):
                 raise RegistryBusy("the download was given up", hint="pull again")
+            with suppress(FileNotFoundError):
+                now = self.part.stat().st_size
+                if now != size:
+                    size, since = now, time.monotonic()
+            if time.monotonic() - since > _LONGEST_STALL:
+                # It may be stopped, or its host may be gone: then this is for ourselves.
+                self.part = self.part.with_name(f".{self.part.name}.{self._mark}")
+                taken = nullcontext()
+                break
         with taken:
             # Whoever had the lock before may have brought it.
             if not self._found(progress):
@@ -273,17 +286,20 @@ def fetching(
     layers: Sequence[Descriptor],
     source: Source,
     cache: Path,
+    mark: str,
     lock: Lock,
     progress: Progress,
     at_once: int,
 ) -> Iterator[list[Blob]]:
     """Yield LAYERS as blobs in the directory CACHE, which come from SOURCE while they are read.
 
-    AT_ONCE are under way at a time.  PROGRESS is told of every piece's size in bytes.
+    AT_ONCE are under way at a time.  PROGRESS is told of every piece's size in bytes.  Names of
+    files that only this worker uses end with MARK.
     """
     news = _News()
     unique = {
-        layer.digest: Blob(number, layer, cache, news) for number, layer in enumerate(layers, 1)
+        layer.digest: Blob(number, layer, cache, mark, news)
+        for number, layer in enumerate(layers, 1)
     }
     todo = list(reversed(unique.values()))
     stop = Event()
