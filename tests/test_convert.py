@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -11,6 +13,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shifter_lite.build import blobs, convert, squashfs, tar, toc
 from shifter_lite.build.content import BLOCK
@@ -402,3 +406,45 @@ def test_a_table_of_contents_holds_all_that_a_header_says(tmp_path: Path) -> Non
     assert toc.diff_id(tmp_path / "t", "sha256:" + 64 * "0") == "sha256:" + 64 * "1"
     assert toc.diff_id(tmp_path / "t", "sha256:" + 64 * "2") is None
     assert found[0].xattrs == ((b"user.a", b"1"), (b"user.b", b"zwei"))
+
+
+SIZES = st.sampled_from([1, 700, 5000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 9])
+FILES = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "bin/sh", "etc/passwd", "usr/lib/libc.so.6", "z"]),
+    st.tuples(SIZES, st.integers(0, 3)),
+    max_size=7,
+)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="unsquashfs gives files to root only as root")
+@settings(max_examples=40, deadline=None)
+@given(layers=st.lists(st.tuples(FILES, st.sets(st.sampled_from("abcz"))), min_size=1, max_size=4))
+def test_what_stays_is_whole_and_what_goes_leaves_nothing(
+    layers: list[tuple[dict[str, tuple[int, int]], set[str]]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    place = tmp_path_factory.mktemp("keep")
+    made, expected, ever = [], dict[str, bytes](), set[bytes]()
+    for files, gone in layers:
+        data = {name: noise(size, seed * 100_000 + size) for name, (size, seed) in files.items()}
+        made.append(
+            images.layer(
+                [images.whiteout(name) for name in gone]
+                + [images.file(name, text) for name, text in data.items()],
+                "none",
+            )
+        )
+        expected = {name: text for name, text in expected.items() if name not in gone} | data
+        ever |= set(data.values())
+    _, image = built(made, place)
+    (place / "image").write_bytes(image + bytes(4096))
+    subprocess.run(
+        ["unsquashfs", "-q", "-n", "-d", place / "tree", place / "image"],
+        check=True,
+        capture_output=True,
+    )
+    for name, text in expected.items():
+        assert (place / "tree" / name).read_bytes() == text
+    # A byte alone is everywhere.
+    dead = {text for text in ever - set(expected.values()) if len(text) > 1}
+    assert all(text[:500] not in image for text in dead)
