@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shifter_lite.build import blobs, convert, squashfs, tar, toc
-from shifter_lite.build.content import BLOCK
 from shifter_lite.build.manifest import Descriptor
+from shifter_lite.build.press import BLOCK
 from shifter_lite.build.tree import walk
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Limits, Policy, Site
@@ -88,8 +88,7 @@ def built(
     ):
         diff_ids = [layer.diff_id for layer in layers]
         made = convert.convert(coming, diff_ids, file, compressor, site, "host.1.abc")
-        writer = made.writer
-        squashfs.write(file, writer.position, made.tree, writer.contents, compressor)
+        squashfs.write(file, made.end, made.tree, made.contents, compressor)
     assert not list(cache.rglob(".*"))
     return made, path.read_bytes()
 

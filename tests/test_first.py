@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shifter_lite.build.content import BLOCK
 from shifter_lite.build.first import First
+from shifter_lite.build.press import BLOCK
 from shifter_lite.config import Policy
 from tests.helpers import images
 from tests.test_convert import SITE, built, noise

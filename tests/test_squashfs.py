@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shifter_lite.build import squashfs
-from shifter_lite.build.content import BLOCK, Writer
+from shifter_lite.build.content import Writer
 from shifter_lite.build.merge import Tree
+from shifter_lite.build.press import BLOCK
 from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Policy

@@ -11,34 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 
-from shifter_lite.build.zstd import Block, Compressor, decompress
+from shifter_lite.build.press import BLOCK, Packed, Press, write
+from shifter_lite.build.zstd import Block, Compressor
 
-BLOCK = 1 << 17
-# A size word has this bit where the data is stored as it was.
-PLAIN = 1 << 24
-_HOLE = 0
-# So much goes to a thread at once: a thread costs us little, and waits little for others.
-_BATCH = 1 << 19
-_MANY = 1 << 12
-_MOST_THREADS = 16
 # How many small files are remembered, to store equal ones once.
 _REMEMBERED = 1 << 18
 _KEY_LENGTH = 16
 # How much of what is to lie last is held until then.
 _MOST_LATER = 32 << 20
 _COMPARED = 1 << 20
-# An image may have one part in so many overwritten.
-_MOST_WASTE = 8
-_ZEROS = bytes(BLOCK)
-# No block that has anything but zeros becomes so small.
-_SMALLEST = 64
-
-_Packed = tuple[int, Block]
 
 
 class Contents:
@@ -78,24 +62,18 @@ class Writer:
     def __init__(self, file: FileIO, compressor: Compressor) -> None:
         """Write to FILE, from where it stands."""
         self.contents = Contents()
-        self.position = self._start = file.tell()
+        self.position = file.tell()
         self._file = file
-        self._compressor = compressor
         self._fragment: list[Block] = []
         self._later: list[tuple[int, int, list[bytes | None]]] = []
         self._later_size = 0
         self._fragment_size = 0
         self._fragment_count = 0
         self._known: dict[bytes, int] = {}
-        self._batch: list[tuple[int, Block | None]] = []
-        self._batch_size = 0
         self._out: list[Block] = []
         self._left = 0
         self._large: dict[tuple[int, bytes], int] = {}
-        threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-        self._pool = ThreadPoolExecutor(threads)
-        self._most = 2 * threads + 2
-        self._pending: deque[tuple[list[int], Future[list[_Packed]]]] = deque()
+        self._press = Press(compressor, self._take)
 
     def add(self, size: int, blocks: Iterator[Block | None], rank: int | None = None) -> None:
         """Add a file of SIZE bytes, at least one; None in BLOCKS is a hole.
@@ -140,7 +118,7 @@ class Writer:
         number = len(self.contents)
         self.skip(size)
         for block in blocks:
-            self._put(number, block)
+            self._press.put(number, block)
 
     def skip(self, size: int) -> None:
         """Count a file of SIZE bytes that nobody wants."""
@@ -154,118 +132,11 @@ class Writer:
         self._end_fragment()
         self._write_later()
         self._end_fragment()
-        self._submit()
-        while self._pending:
-            self._retire()
-        self._pool.shutdown()
+        self._press.finish()
 
     def close(self) -> None:
         """Let no thread go on."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def text(self, number: int) -> bytes:
-        """Return the data of file NUMBER, a small one, once all is written."""
-        fragment, offset = divmod(self.contents.places[number], 1 << 32)
-        return self._read_fragment(fragment)[offset : offset + self.contents.sizes[number]]
-
-    def keep(self, live: bytearray) -> None:
-        """Let nothing be left of the data of all files but the LIVE ones, once all is written.
-
-        It is overwritten with zeros; if that is much, what is behind moves up.
-        """
-        if all(live):
-            return
-        waste = sum(self._blot_blocks(start, end) for start, end in self._dead_blocks(live))
-        for fragment, parts in self._dead_parts(live).items():
-            waste += self._blot_parts(fragment, parts)
-        if waste * _MOST_WASTE > self.position:
-            self._compact(live)
-
-    def _compact(self, live: bytearray) -> None:
-        """Move all data of LIVE files up, so that nothing is between."""
-        contents = self.contents
-        lengths = {start: word & ~PLAIN for start, word in contents.fragments}
-        for number, size in enumerate(contents.sizes):
-            if size >= BLOCK and live[number]:
-                length = sum(word & ~PLAIN for word in contents.blocks(number))
-                # What is all hole begins where another file does.
-                if length:
-                    lengths[contents.starts[number]] = length
-        places: dict[int, int] = {}
-        end = self._start
-        for start in sorted(lengths):
-            places[start] = end
-            self._move(start, end, lengths[start])
-            end += lengths[start]
-        self.position = end
-        contents.fragments = [(places[start], word) for start, word in contents.fragments]
-        for number, start in enumerate(contents.starts):
-            contents.starts[number] = places.get(start, 0)
-
-    def _move(self, start: int, target: int, length: int) -> None:
-        fd = self._file.fileno()
-        for at in range(0, length if start != target else 0, _COMPARED):
-            data = os.pread(fd, min(_COMPARED, length - at), start + at)
-            write(fd, [data], target + at)
-
-    def _dead_blocks(self, live: bytearray) -> list[tuple[int, int]]:
-        """Return where data lies that only dead files have; several files may share data."""
-        contents = self.contents
-        dead: dict[int, int] = {}
-        needed: set[int] = set()
-        for number, size in enumerate(contents.sizes):
-            if size < BLOCK:
-                continue
-            start = contents.starts[number]
-            length = sum(word & ~PLAIN for word in contents.blocks(number))
-            # What is all hole begins where another file does.
-            if length and live[number]:
-                needed.add(start)
-            elif length:
-                dead[start] = start + length
-        return [(start, end) for start, end in dead.items() if start not in needed]
-
-    def _dead_parts(self, live: bytearray) -> dict[int, list[tuple[int, int]]]:
-        """Return offset and size of what only dead files have in each fragment."""
-        contents = self.contents
-        small = [number for number, size in enumerate(contents.sizes) if size < BLOCK]
-        dead = {contents.places[number]: number for number in small if not live[number]}
-        for number in small:
-            if live[number]:
-                dead.pop(contents.places[number], None)
-        found: dict[int, list[tuple[int, int]]] = {}
-        for place, number in dead.items():
-            fragment, offset = divmod(place, 1 << 32)
-            found.setdefault(fragment, []).append((offset, contents.sizes[number]))
-        return found
-
-    def _blot_blocks(self, start: int, end: int) -> int:
-        for at in range(start, end, BLOCK):
-            write(self._file.fileno(), [_ZEROS[: end - at]], at)
-        return end - start
-
-    def _blot_parts(self, fragment: int, parts: list[tuple[int, int]]) -> int:
-        start, word = self.contents.fragments[fragment]
-        size = word & ~PLAIN
-        data = bytearray(self._read_fragment(fragment))
-        for offset, length in parts:
-            data[offset : offset + length] = bytes(length)
-        word, packed = _packed(self._compressor, data, hole=False)
-        if len(packed) > size:
-            self.contents.fragments[fragment] = self.position, word
-            write(self._file.fileno(), [packed], self.position)
-            self.position += len(packed)
-            return self._blot_blocks(start, start + size)
-        self.contents.fragments[fragment] = start, word
-        write(self._file.fileno(), [packed, bytes(size - len(packed))], start)
-        return size - len(packed)
-
-    def _read_fragment(self, fragment: int) -> bytes:
-        start, word = self.contents.fragments[fragment]
-        data = os.pread(self._file.fileno(), word & ~PLAIN, start)
-        if word & PLAIN:
-            return data
-        return decompress(data, BLOCK)
+        self._press.close()
 
     def _write_later(self) -> None:
         sizes = self.contents.sizes
@@ -275,32 +146,19 @@ class Writer:
                 self.contents.places[number] = place
             else:
                 for block in blocks:
-                    self._put(number, block)
+                    self._press.put(number, block)
         self._later = []
 
     def _end_fragment(self) -> None:
         if self._fragment:
-            self._put(-1, b"".join(self._fragment))
+            self._press.put(-1, b"".join(self._fragment))
             self._fragment = []
             self._fragment_size = 0
             self._fragment_count += 1
 
-    def _put(self, number: int, block: Block | None) -> None:
-        self._batch.append((number, block))
-        self._batch_size += len(block) if block is not None else 0
-        if self._batch_size >= _BATCH or len(self._batch) >= _MANY:
-            self._submit()
-
-    def _submit(self) -> None:
-        batch, self._batch, self._batch_size = self._batch, [], 0
-        numbers = [number for number, _ in batch]
-        self._pending.append((numbers, self._pool.submit(_pack, self._compressor, batch)))
-        while len(self._pending) > self._most or (self._pending and self._pending[0][1].done()):
-            self._retire()
-
-    def _retire(self) -> None:
-        numbers, future = self._pending.popleft()
-        for number, (word, data) in zip(numbers, future.result(), strict=True):
+    def _take(self, numbers: Sequence[int], blocks: Sequence[Packed]) -> None:
+        """Write BLOCKS, which belong to the files with NUMBERS, or to fragments if negative."""
+        for number, (word, data) in zip(numbers, blocks, strict=True):
             if number < 0:
                 self.contents.fragments.append((self.position, word))
             else:
@@ -348,35 +206,3 @@ class Writer:
     def _flush(self) -> None:
         write(self._file.fileno(), self._out, self.position - sum(map(len, self._out)))
         self._out = []
-
-
-def _pack(compressor: Compressor, batch: Sequence[tuple[int, Block | None]]) -> list[_Packed]:
-    """Return size word and data of each block of BATCH; those of number -1 are fragments."""
-    return [
-        (_HOLE, b"") if block is None else _packed(compressor, block, hole=number >= 0)
-        for number, block in batch
-    ]
-
-
-def _packed(compressor: Compressor, block: Block, *, hole: bool) -> _Packed:
-    data = compressor.compress(block)
-    if len(data) >= len(block):
-        return len(block) | PLAIN, block
-    if hole and len(data) < _SMALLEST and bytes(block) == _ZEROS[: len(block)]:
-        return _HOLE, b""
-    return len(data), data
-
-
-def write(fd: int, pieces: list[Block], at: int) -> None:
-    """Write PIECES one after the other to FD, from byte AT on."""
-    # IOV_MAX of writev(2) is 1024.
-    for first in range(0, len(pieces), 1024):
-        part = pieces[first : first + 1024]
-        size = sum(map(len, part))
-        written = os.pwritev(fd, part, at)
-        if written < size:
-            rest = memoryview(b"".join(part))[written:]
-            while rest:
-                written += (more := os.pwrite(fd, rest, at + written))
-                rest = rest[more:]
-        at += size

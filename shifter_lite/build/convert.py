@@ -17,10 +17,12 @@ from typing import TypeVar
 from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
 from shifter_lite.build.blobs import Blob
-from shifter_lite.build.content import BLOCK, Writer
+from shifter_lite.build.content import Contents, Writer
 from shifter_lite.build.first import First
 from shifter_lite.build.inflate import inflate
+from shifter_lite.build.keep import keep
 from shifter_lite.build.merge import Tree
+from shifter_lite.build.press import BLOCK
 from shifter_lite.build.squashfs import HEADER_SIZE
 from shifter_lite.build.tar import Member, shown
 from shifter_lite.build.tree import File, nodes
@@ -145,10 +147,11 @@ def _too_much(what: str, limit: int, key: str) -> BadImage:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An image's tree, its data, and the names of the libraries that its programs need."""
+    """An image's tree; where its data lies, and ends; and what libraries its programs need."""
 
     tree: Tree
-    writer: Writer
+    contents: Contents
+    end: int
     libraries: frozenset[bytes]
 
 
@@ -174,9 +177,9 @@ def convert(
         tree.finish()
         writer.finish()
     live = _live(tree)
-    writer.keep(live)
+    end = keep(file, HEADER_SIZE, writer.position, writer.contents, live, compressor)
     needed = (names for number, names in conversion.libraries.items() if live[number])
-    return Converted(tree, writer, frozenset[bytes]().union(*needed))
+    return Converted(tree, writer.contents, end, frozenset[bytes]().union(*needed))
 
 
 def _live(tree: Tree) -> bytearray:

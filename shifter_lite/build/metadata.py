@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shifter_lite.build import tar
-from shifter_lite.build.content import BLOCK, Contents
+from shifter_lite.build.content import Contents
+from shifter_lite.build.press import BLOCK
 from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
 from shifter_lite.build.zstd import Compressor
 

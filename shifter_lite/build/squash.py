@@ -18,9 +18,9 @@ from pathlib import Path
 
 from shifter_lite import durable
 from shifter_lite.build import squashfs
-from shifter_lite.build.content import BLOCK, Writer
 from shifter_lite.build.convert import Converted
-from shifter_lite.build.merge import Tree
+from shifter_lite.build.keep import read_small
+from shifter_lite.build.press import BLOCK
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Policy
 from shifter_lite.errors import Damaged
@@ -60,13 +60,12 @@ def finish(file: FileIO, made: Converted, content: Content, compressor: Compress
 
     CONTENT describes it.  It is whole and on disk, but has no name yet.
     """
-    writer = made.writer
-    squashfs.write(file, writer.position, made.tree, writer.contents, compressor)
+    squashfs.write(file, made.end, made.tree, made.contents, compressor)
     libraries = [("libs", name) for name in sorted(made.libraries)]
     if sum(len(name) for _, name in libraries) > _LARGEST_LIBRARIES:
         # A launch reads all of the description, and this is no image that anybody made to run.
         libraries = []
-    return _seal(file, content, [*_texts(made.tree, writer), *libraries])
+    return _seal(file, content, [*_texts(file, made), *libraries])
 
 
 def adopt(file: FileIO, pieces: Iterable[bytes], content: Content) -> Image:
@@ -89,18 +88,18 @@ def place(file: FileIO, image: Image, path: Path) -> None:
         durable.move(Path(os.fsdecode(file.name)), path)
 
 
-def _texts(tree: Tree, writer: Writer) -> Fields:
+def _texts(file: FileIO, made: Converted) -> Fields:
     """Return the image's passwd and group, empty where it has none.
 
     One is missing if it is too large, or no text.
     """
     texts = []
     for name in ("group", "passwd"):
-        node = tree.file(f"etc/{name}".encode())
+        node = made.tree.file(f"etc/{name}".encode())
         if node is None or node.content < 0:
             texts.append((name, b""))
-        elif writer.contents.sizes[node.content] <= _LARGEST_ACCOUNT:
-            text = writer.text(node.content)
+        elif made.contents.sizes[node.content] <= _LARGEST_ACCOUNT:
+            text = read_small(file, made.contents, node.content)
             if b"\0" not in text:
                 texts.append((name, text))
     return texts

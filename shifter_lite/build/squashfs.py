@@ -11,10 +11,11 @@ import struct
 from collections.abc import Iterable
 from io import FileIO
 
-from shifter_lite.build import content
-from shifter_lite.build.content import BLOCK, Contents
+from shifter_lite.build import press
+from shifter_lite.build.content import Contents
 from shifter_lite.build.merge import Tree
 from shifter_lite.build.metadata import NOWHERE, Inodes, Xattrs, lookup_table
+from shifter_lite.build.press import BLOCK
 from shifter_lite.build.tree import Directory, Node, nodes
 from shifter_lite.build.zstd import Block, Compressor
 
@@ -64,7 +65,7 @@ def write(
     if xattrs.count:
         data, offset = xattrs.table(end)
         xattr_table = put([data]) + offset
-    content.write(file.fileno(), pieces, at)
+    press.write(file.fileno(), pieces, at)
     superblock = _SUPERBLOCK.pack(
         _MAGIC,
         inodes.count,
