@@ -11,15 +11,16 @@ import os
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from shifter_lite.errors import BadConfig
+from shifter_lite import platforms, registries
+from shifter_lite.errors import BadConfig, BadReference
 from shifter_lite.layout import Layout
+from shifter_lite.registries import Registries
 
 _DIRECTORY = Path("/etc/shifter")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Site:
     compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local disk of
     each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
+    ``registries`` is how each registry is asked.
     """
 
     system: str
@@ -37,6 +39,7 @@ class Site:
     state_dir: str
     cache_bytes: int = 20 << 30
     poll_seconds: float = 2.0
+    registries: Registries = field(default_factory=Registries)
 
 
 def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
@@ -98,19 +101,23 @@ def read_site(environ: Mapping[str, str]) -> Site:
     }
     if "state_dir" not in values:
         values["state_dir"] = str(_home(environ, "XDG_STATE_HOME", ".local/state"))
-    return Site(**{key: _checked(path, key, value) for key, value in values.items()})
+    try:
+        return Site(**{key: _checked(key, value) for key, value in values.items()})
+    except (BadConfig, BadReference) as error:
+        raise BadConfig(f"{path}: {error}", hint=error.hint) from error
 
 
-def _checked(path: Path, key: str, value: Any) -> Any:
-    types = {entry.name: entry.type for entry in fields(Site)}
+def _checked(key: str, value: Any) -> Any:
+    types = {entry.name: str(entry.type) for entry in fields(Site)}
     if key not in types:
-        raise BadConfig(f"{path}: unknown key {key!r}", hint=f"keys are: {', '.join(types)}")
-    wanted = {"str": (str,), "int": (int,), "float": (int, float)}[str(types[key])]
+        raise BadConfig(f"unknown key {key!r}", hint=f"keys are: {', '.join(types)}")
+    if key == "registries":
+        return registries.parse(value)
+    wanted = {"str": (str,), "int": (int,), "float": (int, float)}[types[key]]
     if not isinstance(value, wanted) or isinstance(value, bool):
-        raise BadConfig(f"{path}: {key} = {value!r} is not of type {types[key]}")
-    return value
+        raise BadConfig(f"{key} = {value!r} is not of type {types[key]}")
+    return platforms.parse(str(value)) if key == "platform" else value
 
 
 def _host_platform() -> str:
-    machine = platform.machine()
-    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+    return f"linux/{platform.machine()}"

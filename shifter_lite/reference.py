@@ -37,6 +37,16 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def is_domain(text: str) -> bool:
+    """Return whether TEXT is written like a registry's name, perhaps with a port."""
+    return len(text) <= _LONGEST and _DOMAIN.fullmatch(text) is not None
+
+
+def is_path(text: str) -> bool:
+    """Return whether TEXT is written like a repository's name within its registry."""
+    return len(text) <= _LONGEST and _PATH.fullmatch(text) is not None
+
+
 def hint_on_digest(text: str) -> str:
     """Return what to tell somebody of TEXT, which is no digest that we use."""
     if other := _OTHER_DIGEST.fullmatch(text):

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
 
 from shifter_lite.errors import BadReference, BadRequest, Damaged
+from shifter_lite.platforms import is_platform
 from shifter_lite.records import encode_json, read_json
 from shifter_lite.reference import Reference
 
 _REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,11})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +113,6 @@ class Request:
                     platform=platform,
                 )
         raise BadRequest("the request lacks a field, or is not version 1")
-
-
-def is_platform(text: str) -> bool:
-    """Return whether TEXT is written like ``linux/amd64`` or ``linux/arm64/v8``."""
-    return _PLATFORM.fullmatch(text) is not None
 
 
 def is_request_name(name: str) -> bool:

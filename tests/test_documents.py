@@ -12,6 +12,7 @@ import pytest
 from shifter_lite import config, errors
 from shifter_lite.cli import admin, shifterimg, worker
 from shifter_lite.records import Entry
+from shifter_lite.registries import Rules
 from shifter_lite.request import STATES
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +57,11 @@ def test_the_readmes_configuration_is_accepted_and_complete(
     monkeypatch.setattr(config, "_DIRECTORY", tmp_path)
     site = config.read_site({})
     given = tomllib.loads(shown)
-    assert {key: getattr(site, key) for key in config.Site.__dataclass_fields__} == given
+    tables = given.pop("registries")
+    keys = set(config.Site.__dataclass_fields__) - {"registries"}
+    assert {key: getattr(site, key) for key in keys} == given
+    assert set(site.registries.tables) == set(tables)
+    assert {key for table in tables.values() for key in table} == set(Rules.__dataclass_fields__)
 
 
 def test_the_contract_names_every_state_that_a_user_sees() -> None:

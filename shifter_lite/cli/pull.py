@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 import click
 
-from shifter_lite import config, store
+from shifter_lite import config, platforms, store
 from shifter_lite.cli import boundary
-from shifter_lite.errors import BadReference, Reported
+from shifter_lite.errors import Reported
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, status, submit
 from shifter_lite.reference import Reference
-from shifter_lite.request import Request, Status, is_platform
+from shifter_lite.request import Request, Status
 
 _PAUSE = 0.1
 _PATIENCE = 30.0
@@ -35,9 +35,7 @@ def command(context: click.Context, name: str, platform: str | None) -> None:
     reference = Reference.parse(name)
     layout = boundary.layout_of(context)
     site = config.read_site(os.environ)
-    platform = platform or site.platform
-    if not is_platform(platform):
-        raise BadReference(f"not a platform: {platform!r}", hint="write it like linux/amd64")
+    platform = platforms.parse(platform) if platform else site.platform
     identity = store.create(layout, shared=False)
     request = Request.new(store=identity, image=reference, platform=platform)
     ended = _Pull(layout, identity, site, request).answer()
