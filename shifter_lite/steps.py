@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from shifter_lite import durable
 from shifter_lite.build import archive, blobs, merge, squash, toc
-from shifter_lite.build.manifest import ImageConfig, Manifest
+from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
 from shifter_lite.config import Site
 from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
+from shifter_lite.logins import Login, Unusable
 from shifter_lite.queue.claim import Worker, lock
 from shifter_lite.records import Content, Entry, Image
 from shifter_lite.request import Request, Status
@@ -35,28 +37,41 @@ log = logging.getLogger("shifter-worker")
 log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
+# Returns what the user's own files hold for a repository.
+FindLogin = Callable[[str], Login | Unusable | None]
 # A requester wants to see movement, a filesystem few files.
 _REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a worker works with: one store, how the site wants it, and the tool."""
+    """What a worker works with: one store, how the site wants it, and the tool.
+
+    ``logins`` are those of the user who works for himself.
+    """
 
     layout: Layout
     store: str
     site: Site
     tool: squash.Tool
     worker: Worker
+    logins: FindLogin | None = None
+
+
+def own_logins(bench: Bench, request: Request) -> FindLogin | None:
+    """Return the user's own logins, if REQUEST is his."""
+    return bench.logins if request.uid == os.geteuid() else None
 
 
 def find(bench: Bench, manifest: Manifest) -> Image | None:
-    """Return the image that MANIFEST would become, if the store has it."""
+    """Return the image that MANIFEST would become, if the store has it; raises BadImage."""
     with resolve.newest(bench.layout.index) as index:
         entry = index.find(_built_key(manifest.digest, bench.tool.recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
-    return read_record(bench.layout, entry.id)
+    image = read_record(bench.layout, entry.id)
+    check_platform(image.content.platform, manifest.platform)
+    return image
 
 
 def _built_key(digest: str, recipe: str) -> str:

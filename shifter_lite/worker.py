@@ -29,7 +29,7 @@ _TIDY_SECONDS = 3600.0
 
 def build(bench: Bench, request: Request, report: Report) -> Image:
     """Turn one request into one published image."""
-    registry = Registry(request.image)
+    registry = Registry(request.image, bench.site.registries, steps.own_logins(bench, request))
     report(Status(state="PULLING"))
     manifest = registry.manifest(request.platform)
     image = steps.find(bench, manifest)
@@ -85,11 +85,16 @@ def run(bench: Bench) -> None:
 
 
 @contextmanager
-def working(layout: Layout, store: str, site: Site) -> Iterator[Bench]:
-    """Set up a worker on the STORE at LAYOUT; raises NoTool if it could build nothing."""
+def working(
+    layout: Layout, store: str, site: Site, logins: steps.FindLogin | None = None
+) -> Iterator[Bench]:
+    """Set up a worker on the STORE at LAYOUT; raises NoTool if it could build nothing.
+
+    LOGINS are the user's own, for requests of his own; a site's worker has none.
+    """
     tool = squash.find_tool()
     with Worker(layout, store) as worker:
-        yield Bench(layout, store, site, tool, worker)
+        yield Bench(layout, store, site, tool, worker, logins)
 
 
 def _answer(bench: Bench, claim: Claim, listener: Report | None) -> None:

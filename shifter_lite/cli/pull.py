@@ -10,10 +10,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import click
 
-from shifter_lite import config, platforms, store
+from shifter_lite import config, logins, platforms, store
 from shifter_lite.cli import boundary
 from shifter_lite.errors import Reported
 from shifter_lite.layout import Layout
@@ -90,7 +91,9 @@ class _Pull:
         # Only who builds pays for loading what building needs.
         from shifter_lite import worker  # noqa: PLC0415
 
-        with worker.working(self._layout, self._identity, self._site) as bench:
+        # What his own login brings into a store of others would be theirs as well.
+        own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
+        with worker.working(self._layout, self._identity, self._site, own) as bench:
             if submit_first:
                 submit.submit(self._layout, self._request)
             worker.drain(bench, self._listener)
