@@ -7,12 +7,11 @@ message nor in the repr of what holds them.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,10 @@ class Unusable:
     """There is a login, but not one that we can use; WHY says so."""
 
     why: str
+
+
+# Returns what there is for a repository.
+FindLogin = Callable[[str], Login | Unusable | None]
 
 
 def read_file(path: str, repository: str) -> Login:
@@ -167,5 +170,5 @@ def _login(entry: object) -> Login | Unusable | None:
 def _decoded(encoded: str) -> str:
     try:
         return base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return ""

@@ -24,7 +24,7 @@ from shifter_lite.config import Site
 from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
-from shifter_lite.logins import Login, Unusable
+from shifter_lite.logins import FindLogin
 from shifter_lite.queue.claim import Worker, lock
 from shifter_lite.records import Content, Entry, Image
 from shifter_lite.request import Request, Status
@@ -37,8 +37,6 @@ log = logging.getLogger("shifter-worker")
 log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
-# Returns what the user's own files hold for a repository.
-FindLogin = Callable[[str], Login | Unusable | None]
 # A requester wants to see movement, a filesystem few files.
 _REPORT_SECONDS = 0.5
 
@@ -88,7 +86,14 @@ def fetch(
     """Bring the layers of MANIFEST, whose content is what CONFIG says; raises BadImage."""
     sizes = {layer.digest: layer.size for layer in manifest.layers}
     progress = _Progress("PULLING", sum(sizes.values()), report)
-    layers = blobs.fetch(manifest.layers, registry, bench.layout.blobs, progress, bench.worker.name)
+    cache, mark = bench.layout.blobs, bench.worker.name
+    try:
+        layers = blobs.fetch(manifest.layers, registry, cache, progress, mark)
+    except BadImage:
+        # A mirror may have given what the registry would not.
+        if (alone := registry.without_mirrors()) is None:
+            raise
+        layers = blobs.fetch(manifest.layers, alone, cache, progress, mark)
     for number, (layer, wanted) in enumerate(zip(layers, config.diff_ids, strict=True), 1):
         if layer.diff_id != wanted:
             raise BadImage(

@@ -17,6 +17,7 @@ from shifter_lite.build.registry import Registry
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, ShifterError, from_oserror
 from shifter_lite.layout import Layout
+from shifter_lite.logins import FindLogin
 from shifter_lite.queue.claim import Claim, Worker
 from shifter_lite.queue.status import Reporter
 from shifter_lite.queue.sweep import sweep
@@ -86,7 +87,7 @@ def run(bench: Bench) -> None:
 
 @contextmanager
 def working(
-    layout: Layout, store: str, site: Site, logins: steps.FindLogin | None = None
+    layout: Layout, store: str, site: Site, logins: FindLogin | None = None
 ) -> Iterator[Bench]:
     """Set up a worker on the STORE at LAYOUT; raises NoTool if it could build nothing.
 

@@ -22,7 +22,13 @@ from tests.helpers import certificates, faulty, images
 from tests.helpers.faulty import Answer, Basic, Cut, Raw, Redirect, Stall, Token
 
 QUICK = Patience(
-    connect=2.0, header=0.5, silence=0.5, attempts=3, first_pause=0.01, longest_pause=1.0, total=5.0
+    connect=2.0,
+    header=0.35,
+    silence=0.35,
+    attempts=3,
+    first_pause=0.01,
+    longest_pause=1.0,
+    total=5.0,
 )
 USER, PASSWORD = "bob", 'pw with-odd:chars%"é'
 IMAGE = images.image(

@@ -102,6 +102,7 @@ def test_a_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: 
         '{"auths": 5}',
         '{"auths": {"x.org": {"auth": "%%%"}}}',
         '{"auths": {"x.org": {"auth": "Ym9i"}}}',
+        '{"auths": {"x.org": {"auth": "é"}}}',
         '{"auths": {"x.org": 7}}',
         "x" * (2 << 20),
         '{"a":' * 99999,

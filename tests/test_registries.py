@@ -2,25 +2,32 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from shifter_lite import registries
+from shifter_lite.build.manifest import Descriptor
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.wire.patience import Patience
+from shifter_lite.config import Site
 from shifter_lite.errors import BadConfig, Denied, NotFound, RegistryBusy, ShifterError
+from shifter_lite.layout import Layout
 from shifter_lite.reference import Reference
 from shifter_lite.registries import Address, Rules
+from shifter_lite.steps import Bench, fetch
 from tests.conftest import Runner
 from tests.helpers import certificates, faulty, images
+from tests.helpers import proxy as proxies
 from tests.helpers.certificates import Authority
 
 QUICK = Patience(
-    connect=2.0, header=1.0, silence=1.0, attempts=2, first_pause=0.01, longest_pause=1.0, total=5.0
+    connect=0.8, header=0.4, silence=0.4, attempts=2, first_pause=0.01, longest_pause=1.0, total=5.0
 )
 DATA = os.urandom(200_000)
 IMAGE = images.image([images.layer([images.file("big", DATA)])])
@@ -35,9 +42,13 @@ def pull(name: str, tables: dict[str, dict[str, Any]] | None = None) -> dict[str
     registry.config(manifest)
     found = {}
     for each in (manifest.config, *manifest.layers):
-        with registry.blob(each) as read:
-            found[each.digest] = b"".join(iter(partial(read, 50_000), b""))
+        found[each.digest] = read_all(registry, each)
     return found
+
+
+def read_all(registry: Registry, descriptor: Descriptor) -> bytes:
+    with registry.blob(descriptor) as read:
+        return b"".join(iter(partial(read, 50_000), b""))
 
 
 @pytest.fixture
@@ -236,6 +247,47 @@ def test_a_digest_stays_checked_at_a_mirror(
     assert pull(f"{faulty_registry.address}/x@{IMAGE.digest}", tables) == IMAGE.blobs
 
 
+def test_a_config_that_a_mirror_has_spoilt_the_registry_gives(
+    faulty_registry: faulty.Registry, mirror: faulty.Registry
+) -> None:
+    name = faulty_registry.add("x", "1", IMAGE)
+    mirror.fault(IMAGE.content["config"]["digest"], faulty.Body(b"{}"))
+    tables = {faulty_registry.address: {"mirrors": [f"http://{mirror.address}/cache"]}}
+    registry = Registry(Reference.parse(name), registries.parse(tables), patience=QUICK)
+    assert registry.config(registry.manifest("linux/amd64")).platform == "linux/amd64"
+
+
+def test_who_got_something_wrong_from_a_mirror_can_ask_the_registry(
+    faulty_registry: faulty.Registry, mirror: faulty.Registry
+) -> None:
+    name = faulty_registry.add("x", "1", IMAGE)
+    tables = {faulty_registry.address: {"mirrors": [f"http://{mirror.address}/cache"]}}
+    registry = Registry(Reference.parse(name), registries.parse(tables), patience=QUICK)
+    registry.abort()
+    alone = registry.without_mirrors()
+    assert alone is not None
+    assert alone.manifest("linux/amd64").digest == IMAGE.digest
+    assert mirror.requests == []
+    assert alone.without_mirrors() is None
+
+
+def test_a_layer_that_a_mirror_has_spoilt_the_registry_gives(
+    faulty_registry: faulty.Registry, mirror: faulty.Registry, tmp_path: Path
+) -> None:
+    name = faulty_registry.add("x", "1", IMAGE)
+    mirror.fault(LAYER, faulty.Body(bytes(len(IMAGE.blobs[LAYER]))))
+    tables = {faulty_registry.address: {"mirrors": [f"http://{mirror.address}/cache"]}}
+    registry = Registry(Reference.parse(name), registries.parse(tables), patience=QUICK)
+    manifest = registry.manifest("linux/amd64")
+    layout = Layout(tmp_path)
+    layout.blobs.mkdir(parents=True)
+    nobody: Any = SimpleNamespace(name="host.1.x")
+    bench = Bench(layout, "", Site(system="", platform="", state_dir=""), nobody, nobody)
+    (layer,) = fetch(bench, registry, manifest, registry.config(manifest), lambda _: None)
+    assert layer.path.read_bytes() == IMAGE.blobs[LAYER]
+    assert len(mirror.asked(LAYER)) == len(faulty_registry.asked(LAYER)) == 1
+
+
 def test_where_nobody_has_it_the_registry_has_the_last_word(
     faulty_registry: faulty.Registry, mirror: faulty.Registry
 ) -> None:
@@ -405,6 +457,40 @@ def test_a_redirect_never_leads_out_of_tls(
     assert faulty_registry.requests == []
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faulty.Stall(90_000),
+        faulty.Drip(90_000),
+        faulty.Raw(b"", "stall"),
+        faulty.Raw(b"HTTP/1.1 200 OK\r\nX: ", "drip"),
+    ],
+    ids=str,
+)
+def test_by_tls_too_what_stops_is_gone_on_with_or_given_up(
+    authority: Authority, tls: faulty.Registry, fault: faulty.Fault
+) -> None:
+    address = named(tls, "registry.test")
+    tables = {address: {"ca_file": str(authority.path)}}
+    tls.fault(LAYER, fault, times=1)
+    assert pull(f"{address}/x:1", tables) == IMAGE.blobs
+    tls.fault(LAYER, fault)
+    registry = Registry(Reference.parse(f"{address}/x:1"), registries.parse(tables))
+    (layer,) = registry.manifest("linux/amd64").layers
+    timer = threading.Timer(0.3, registry.abort)
+    timer.start()
+    with pytest.raises(RegistryBusy):
+        read_all(registry, layer)
+    timer.join()
+
+
+def test_who_does_not_greet_by_tls_is_not_waited_for(authority: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"registry.test:{mute.getsockname()[1]}"
+        with pytest.raises(RegistryBusy, match="took too long"):
+            pull(f"{address}/x:1", {address: {"ca_file": str(authority.path)}})
+
+
 def test_a_mirror_has_its_own_authority_or_the_registrys(
     authority: Authority, tls: faulty.Registry
 ) -> None:
@@ -417,6 +503,40 @@ def test_a_mirror_has_its_own_authority_or_the_registrys(
     assert pull("a.invalid/x:1", own) == IMAGE.blobs
     registrys = {"a.invalid": {**mirrors, "ca_file": str(authority.path)}}
     assert pull("a.invalid/x:1", registrys) == IMAGE.blobs
+
+
+# -------------------------------------------------------------------------------------- proxies
+
+
+def test_a_proxy_is_asked_for_what_is_elsewhere(
+    faulty_registry: faulty.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty_registry.add("x", "1", IMAGE)
+    with proxies.serving(faulty_registry.address) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://joe:pw@{proxy.address}")
+        tables = {"registry.invalid": {"insecure": True}}
+        assert pull("registry.invalid/x:1", tables) == IMAGE.blobs
+        assert proxy.asked[0] == (
+            "GET http://registry.invalid/v2/x/manifests/1",
+            "Basic am9lOnB3",
+        )
+        monkeypatch.setenv("no_proxy", ".invalid")
+        count = len(proxy.asked)
+        with pytest.raises(RegistryBusy, match="no such host"):
+            pull("registry.invalid/x:1", tables)
+        assert len(proxy.asked) == count
+
+
+def test_a_proxy_sees_nothing_of_what_goes_by_tls(
+    authority: Authority, tls: faulty.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls.auth = faulty.Token()
+    tls.realm = "https://registry.test/token"
+    with proxies.serving(tls.address) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.address)
+        tables = {"registry.test": {"ca_file": str(authority.path)}}
+        assert pull("registry.test/x:1", tables) == IMAGE.blobs
+        assert {line for line, _ in proxy.asked} == {"CONNECT registry.test:443"}
 
 
 # ------------------------------------------------------------------------- as its user sees it

@@ -27,7 +27,13 @@ from tests.helpers import faulty, images
 from tests.helpers.faulty import Answer, Body, Cut, Drip, Header, Raw, Redirect, Stall
 
 QUICK = Patience(
-    connect=2.0, header=0.5, silence=0.5, attempts=3, first_pause=0.01, longest_pause=2.0, total=6.0
+    connect=2.0,
+    header=0.35,
+    silence=0.35,
+    attempts=3,
+    first_pause=0.01,
+    longest_pause=2.0,
+    total=6.0,
 )
 # What nothing may take, whatever the registry does: three attempts, with room to spare.
 SOON = 8.0

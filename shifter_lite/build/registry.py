@@ -8,8 +8,9 @@ is the affair of ``build/wire``.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from shifter_lite.build import manifest as documents
@@ -17,15 +18,17 @@ from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
 from shifter_lite.build.wire.deadlines import Deadlines
 from shifter_lite.build.wire.download import Download
 from shifter_lite.build.wire.endpoint import Endpoint
-from shifter_lite.build.wire.endpoints import FindOwn, endpoints_of
+from shifter_lite.build.wire.endpoints import endpoints_of
 from shifter_lite.build.wire.patience import Patience
 from shifter_lite.errors import BadImage, Denied, NotFound, RegistryBusy, ShifterError
+from shifter_lite.logins import FindLogin
 from shifter_lite.reference import Reference
 from shifter_lite.registries import Registries
 
 _ACCEPT = ", ".join((*documents.MANIFESTS, *documents.INDEXES))
 # How deep indexes may lie in one another, and how many of them are read.
 _DEEPEST, _MOST = 4, 16
+_PIECE = 65536
 
 T = TypeVar("T")
 # What a document is: itself, its media type, its digest.
@@ -39,14 +42,14 @@ class Registry:
         self,
         reference: Reference,
         registries: Registries | None = None,
-        find_own: FindOwn | None = None,
+        find_own: FindLogin | None = None,
         patience: Patience | None = None,
     ) -> None:
         """Talk about the image REFERENCE, as REGISTRIES say; FIND_OWN gives the user's logins.
 
         Raises Denied if the site blocks the registry, BadReference if it can be nowhere.
         """
-        self._reference = reference
+        self._reference, self._how = reference, (registries, find_own, patience)
         self._deadlines = Deadlines()
         self._endpoints = endpoints_of(
             reference, registries or Registries(), find_own, patience or Patience(), self._deadlines
@@ -69,11 +72,9 @@ class Registry:
         descriptor = manifest.config
         if descriptor.size > documents.LARGEST_JSON:
             raise BadImage(f"the image config has {descriptor.size} bytes")
-        data = b""
-        with self.blob(descriptor) as read:
-            while len(data) <= descriptor.size and (piece := read(65536)):
-                data += piece
-        check(data, descriptor.digest, descriptor.size, "image config")
+        data = descriptor.data
+        if data is None:
+            data = self._from_first(lambda endpoint: self._config(endpoint, descriptor))
         return documents.read_config(documents.parse(data, "image config"), manifest)
 
     @contextmanager
@@ -85,15 +86,21 @@ class Registry:
         RegistryBusy, Denied or BadImage.
         """
         if descriptor.data is not None:
-            data = memoryview(descriptor.data)[start:]
-            pieces = (bytes(data[at : at + 65536]) for at in range(0, len(data), 65536))
-            yield lambda _: next(pieces, b"")
+            yield io.BytesIO(descriptor.data[start:]).read
             return
         download = Download(self._usable(), descriptor, start)
         try:
             yield download.read
         finally:
             download.close()
+
+    def without_mirrors(self) -> Registry | None:
+        """Return the registry itself, for who got something wrong from here; None if that is it."""
+        if len(self._endpoints) == 1:
+            return None
+        alone = Registry(self._reference, *self._how)
+        del alone._endpoints[:-1]
+        return alone
 
     def abort(self) -> None:
         """Let everything that is under way fail, for good."""
@@ -141,6 +148,15 @@ class Registry:
             if found := self._from_index(endpoint, document[0], platform, left, depth - 1):
                 return found
         return None
+
+    def _config(self, endpoint: Endpoint, descriptor: Descriptor) -> bytes:
+        download = Download([endpoint], descriptor, 0)
+        data = b""
+        with closing(download):
+            while len(data) <= descriptor.size and (piece := download.read(_PIECE)):
+                data += piece
+        check(data, descriptor.digest, descriptor.size, "image config")
+        return data
 
     def _document(
         self, endpoint: Endpoint, wanted: str, expected: Descriptor | None = None

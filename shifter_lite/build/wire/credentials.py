@@ -31,13 +31,13 @@ from shifter_lite.registries import is_loopback
 _LARGEST = 65536
 _TOKEN = re.compile(r"[\x21-\x7e]{1,60000}")
 
-FindLogin = Callable[[], Login | Unusable | None]
+Find = Callable[[], Login | Unusable | None]
 
 
 class Credentials(TokenAuth):  # type: ignore[misc]  # oras has no types
     """What we answer to the challenges of one registry; any number of threads may ask."""
 
-    def __init__(self, session: Session, path: str, find_login: FindLogin, *, plain: bool) -> None:
+    def __init__(self, session: Session, path: str, find_login: Find, *, plain: bool) -> None:
         """Ask for what lies at PATH by SESSION; passwords go by PLAIN http if need be."""
         super().__init__()
         # What oras asks by, and what it says there of certificates, which is ours to say.

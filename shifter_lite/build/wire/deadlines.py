@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 
-_TICK = 0.2
+_TICK = 0.1
 
 
 class Deadlines:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from shifter_lite import logins
@@ -13,14 +12,11 @@ from shifter_lite.build.wire.endpoint import Endpoint
 from shifter_lite.build.wire.patience import FOR_MIRRORS, Patience
 from shifter_lite.build.wire.session import Session
 from shifter_lite.errors import BadConfig, BadReference, Denied
-from shifter_lite.logins import Login, Unusable
+from shifter_lite.logins import FindLogin, Login, Unusable
 from shifter_lite.reference import Reference
 from shifter_lite.registries import Address, Registries, Rules, fault_of_host, is_loopback
 
 _HOSTS = {"docker.io": "registry-1.docker.io"}
-
-# Returns the user's own login for a repository, if there is one.
-FindOwn = Callable[[str], Login | Unusable | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +35,7 @@ class _Place:
 def endpoints_of(
     reference: Reference,
     registries: Registries,
-    find_own: FindOwn | None,
+    find_own: FindLogin | None,
     patience: Patience,
     deadlines: Deadlines,
 ) -> list[Endpoint]:
@@ -119,7 +115,7 @@ def _endpoint(
     place: _Place,
     rules: Rules,
     registries: Registries,
-    find_own: FindOwn | None,
+    find_own: FindLogin | None,
     deadlines: Deadlines,
 ) -> Endpoint:
     own = _own_rules(registries, place.repository)

@@ -48,8 +48,8 @@ class Patience:
     total: float = 120.0
 
 
-# A mirror that does not answer is not worth waiting for: the registry is asked next.
-FOR_MIRRORS = Patience(connect=5.0, header=20.0, attempts=2, longest_pause=2.0, total=30.0)
+# A mirror in trouble is not worth waiting for: the registry is asked next.
+FOR_MIRRORS = Patience(connect=5.0, attempts=2, longest_pause=2.0, total=60.0)
 
 
 class Effort:

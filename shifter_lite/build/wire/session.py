@@ -198,12 +198,12 @@ class _Adapter(HTTPAdapter):
 class _Response(http.client.HTTPResponse):
     """An answer whose head has an end: to http.client, a connection that is cut is one."""
 
-    def begin(self) -> None:
+    def begin(self, *arguments: Any, **more: Any) -> None:
         head = self.fp
         lines = _Lines(head)
         self.fp = lines  # type: ignore[assignment]  # as far as it is used for a head
         try:
-            super().begin()
+            super().begin(*arguments, **more)
         finally:
             # Where it has been closed, it stays so.
             if self.fp is not None:
