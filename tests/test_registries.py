@@ -211,13 +211,18 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_what_a_mirror_does_not_give_the_registry_gives(
-    faulty_registry: faulty.Registry, mirror: faulty.Registry, fault: faulty.Fault
+    faulty_registry: faulty.Registry,
+    mirror: faulty.Registry,
+    fault: faulty.Fault,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     name = faulty_registry.add("x", "1", IMAGE)
     mirror.fault("1", fault)
     tables = {faulty_registry.address: {"mirrors": [f"http://{mirror.address}/cache"]}}
     assert pull(name, tables) == IMAGE.blobs
     assert faulty_registry.asked("1")
+    assert f"the mirror '{mirror.address}/cache' is passed over" in caplog.text
 
 
 def test_a_mirror_that_is_down_is_not_asked_again(faulty_registry: faulty.Registry) -> None:

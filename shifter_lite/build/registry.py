@@ -115,10 +115,8 @@ class Registry:
         for mirror in mirrors:
             try:
                 return ask(mirror)
-            except (NotFound, Denied, BadImage):
-                continue
-            except RegistryBusy:
-                mirror.down = True
+            except (NotFound, Denied, BadImage, RegistryBusy) as error:
+                mirror.give_up(error)
         return ask(last)
 
     def _manifest(self, endpoint: Endpoint, platform: str) -> Manifest:

@@ -13,7 +13,7 @@ from shifter_lite.build.wire import words
 from shifter_lite.build.wire.body import Body
 from shifter_lite.build.wire.endpoint import Endpoint
 from shifter_lite.build.wire.patience import Fault
-from shifter_lite.errors import BadImage, RegistryBusy, ShifterError
+from shifter_lite.errors import BadImage, ShifterError
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(\*|[0-9]{1,18})")
 # A connection that brought so much was worth it, however it ended.
@@ -135,6 +135,5 @@ class Download:
         except ShifterError as error:
             if len(self._endpoints) == 1:
                 raise
-            self._endpoints[0].down = isinstance(error, RegistryBusy)
-            del self._endpoints[0]
+            self._endpoints.pop(0).give_up(error)
             self._begin()

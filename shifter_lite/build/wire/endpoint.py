@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +16,9 @@ from shifter_lite.build.wire.credentials import Credentials
 from shifter_lite.build.wire.patience import Effort, Fault
 from shifter_lite.build.wire.session import Session, same_server
 from shifter_lite.errors import BadImage, Denied, RegistryBusy, ShifterError
+
+# A site's worker tells its administrator.
+log = logging.getLogger("shifter-worker.registry")
 
 _CODE = re.compile(rb'"code"\s*:\s*"([A-Z_]{1,40})"')
 _MISSING, _DENIED = (404, 410), (401, 403, 451)
@@ -47,6 +51,11 @@ class Endpoint:
         self._credentials, self._host, self._path = credentials, host, path
         self._schemes = schemes
         self._free = BoundedSemaphore(connections)
+
+    def give_up(self, error: ShifterError) -> None:
+        """Let the next one be asked, because of ERROR; who is busy stays ``down``."""
+        log.info("%s is passed over: %s", self.who, error)
+        self.down = isinstance(error, RegistryBusy)
 
     def effort(self) -> Effort:
         """Return what counts the attempts at one thing here."""
