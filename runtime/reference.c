@@ -1,11 +1,10 @@
 #include "reference.h"
 
-#include <arpa/inet.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { REPOSITORY_LONGEST = 255, TAG_LONGEST = 128, DIGITS_OF_SHA256 = 64 };
+enum { LONGEST = 255, TAG_LONGEST = 128, DIGITS_OF_SHA256 = 64 };
 
 /* A piece of the user's text; pieces are cut out of it, never copied. */
 struct piece {
@@ -94,17 +93,16 @@ static int is_name(struct piece host)
 
 static int is_ipv6(struct piece host)
 {
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr ignored;
+    for (size_t at = 0; at < host.length; at++) {
+        char c = host.start[at];
 
-    if (host.length >= sizeof text || find(host, ".") != host.length)
-        return 0;
-    memcpy(text, host.start, host.length);
-    text[host.length] = '\0';
-    return inet_pton(AF_INET6, text, &ignored) == 1;
+        if (!is_hex(c) && (c < 'A' || c > 'F') && c != ':')
+            return 0;
+    }
+    return host.length > 0;
 }
 
-static int is_domain(struct piece domain)
+static int is_host(struct piece domain)
 {
     struct piece host = domain, port;
     int bracketed = begins(domain, "[");
@@ -158,6 +156,12 @@ static int is_component(struct piece piece)
         piece = drop(piece, length);
     }
     return 1;
+}
+
+/* What is no host may still be written like a component: "my_registry.org". */
+static int is_domain(struct piece domain)
+{
+    return domain.length <= LONGEST && (is_host(domain) || is_component(domain));
 }
 
 static int is_path(struct piece path)
@@ -234,7 +238,7 @@ int reference_normalise(const char *text, char key[REFERENCE_MAX])
     library = equals(domain, "docker.io") && find(rest, "/") == rest.length ? "library/" : "";
     if (!is_domain(domain) || !is_path(rest) || (tag.start != NULL && !is_tag(tag)) ||
         (digest.start != NULL && !is_digest(digest)) ||
-        domain.length + 1 + strlen(library) + rest.length > REPOSITORY_LONGEST)
+        strlen(library) + rest.length > LONGEST)
         return -1;
     if (tag.start == NULL)
         tag = (struct piece){"latest", strlen("latest")};

@@ -2,8 +2,8 @@
 #ifndef SHIFTER_REFERENCE_H
 #define SHIFTER_REFERENCE_H
 
-/* The longest key: 255 characters of domain and path, ":" and a tag of 128, and NUL. */
-enum { REFERENCE_MAX = 255 + 1 + 128 + 1 };
+/* The longest key: a domain and a path of 255 characters each, ":" and a tag of 128, and NUL. */
+enum { REFERENCE_MAX = 255 + 1 + 255 + 1 + 128 + 1 };
 
 /* Write the key of `text` into `key`; 0, or -1 where `text` is no image name. */
 int reference_normalise(const char *text, char key[REFERENCE_MAX]);

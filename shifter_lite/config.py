@@ -13,12 +13,14 @@ import platform
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shifter_lite.errors import BadConfig
+from shifter_lite import platforms, registries
+from shifter_lite.errors import BadConfig, BadReference
 from shifter_lite.layout import Layout
+from shifter_lite.registries import Registries
 
 _DIRECTORY = Path("/etc/shifter")
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -30,7 +32,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _PLAIN_PATH = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
 _HIGHEST_LEVEL = 19
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,8 @@ class Site:
     compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local disk of
     each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
-    ``compression_level`` is zstd's, 1 to 19.  ``limits`` and ``policy`` are tables.
+    ``compression_level`` is zstd's, 1 to 19.  ``limits`` and ``policy`` are tables, and
+    ``registries`` is how each registry is asked.
     """
 
     system: str
@@ -93,6 +95,7 @@ class Site:
     compression_level: int = 3
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
+    registries: Registries = field(default_factory=Registries)
 
 
 _TABLES: dict[str, type[Any]] = {"Limits": Limits, "Policy": Policy}
@@ -157,34 +160,37 @@ def read_site(environ: Mapping[str, str]) -> Site:
     }
     if "state_dir" not in values:
         values["state_dir"] = str(_home(environ, "XDG_STATE_HOME", ".local/state"))
-    site: Site = _table(Site, values, str(path))
-    if not 1 <= site.compression_level <= _HIGHEST_LEVEL:
-        raise BadConfig(
-            f"{path}: compression_level = {site.compression_level}",
-            hint="zstd's levels are 1 to 19",
-        )
-    return site
+    try:
+        site: Site = _table(Site, values, "")
+        return replace(site, platform=platforms.parse(site.platform))
+    except (BadConfig, BadReference) as error:
+        raise BadConfig(f"{path}: {error}", hint=error.hint) from error
 
 
 def _table(kind: type[Any], given: dict[str, Any], where: str) -> Any:
-    """Return a KIND, one of the dataclasses above, of what is GIVEN at WHERE."""
-    types = {entry.name: entry for entry in fields(kind)}
+    """Return a KIND, one of the dataclasses above, of what is GIVEN under the name WHERE."""
+    types = {entry.name: str(entry.type) for entry in fields(kind)}
     values = {}
     for key, value in given.items():
         if key not in types:
-            raise BadConfig(f"{where}: unknown key {key!r}", hint=f"keys are: {', '.join(types)}")
-        values[key] = _checked(str(types[key].type), value, f"{where}: {key}")
+            hint = f"keys are: {', '.join(types)}"
+            raise BadConfig(f"unknown key {where + key!r}", hint=hint)
+        values[key] = _checked(types[key], value, where + key)
     return kind(**values)
 
 
 def _checked(kind: str, value: Any, where: str) -> Any:
+    if kind == "Registries":
+        return registries.parse(value)
     if kind in _TABLES and isinstance(value, dict):
-        return _table(_TABLES[kind], value, where)
+        return _table(_TABLES[kind], value, f"{where}.")
     if kind == "tuple[str, ...]" and isinstance(value, list):
         return tuple(_plain_path(path, where) for path in value)
     wanted = _TYPES.get(kind, ())
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise BadConfig(f"{where} = {value!r} is not of type {kind}")
+    if where == "compression_level" and value not in range(1, _HIGHEST_LEVEL + 1):
+        raise BadConfig(f"{where} = {value!r}", hint=f"zstd's levels are 1 to {_HIGHEST_LEVEL}")
     return value
 
 
@@ -195,5 +201,4 @@ def _plain_path(path: Any, where: str) -> str:
 
 
 def _host_platform() -> str:
-    machine = platform.machine()
-    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+    return f"linux/{platform.machine()}"

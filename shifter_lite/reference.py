@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address
 from typing import Self
 
 from shifter_lite.errors import BadReference
 
 _HINT = "write NAME:TAG or REGISTRY/NAME:TAG, for example ubuntu:24.04"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<ipv6>[0-9A-Fa-f:]+)\])(?::[0-9]+)?")
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+# What is no host may still be written like a component: ``my_registry.org``.
+_DOMAIN = re.compile(rf"{_HOST}|{_COMPONENT}")
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_OTHER_DIGEST = re.compile(r"(sha384|sha512):[0-9a-f]+")
 _ID = re.compile(r"[0-9a-f]{64}")
+# Of a path, and of a domain.
 _LONGEST = 255
 
 
@@ -32,6 +35,23 @@ def is_digest(text: str) -> bool:
 def is_id(text: str) -> bool:
     """Return whether TEXT is the id of an image: 64 lower-case hex digits."""
     return _ID.fullmatch(text) is not None
+
+
+def is_domain(text: str) -> bool:
+    """Return whether TEXT is written like a registry's name, perhaps with a port."""
+    return len(text) <= _LONGEST and _DOMAIN.fullmatch(text) is not None
+
+
+def is_path(text: str) -> bool:
+    """Return whether TEXT is written like a repository's name within its registry."""
+    return len(text) <= _LONGEST and _PATH.fullmatch(text) is not None
+
+
+def hint_on_digest(text: str) -> str:
+    """Return what to tell somebody of TEXT, which is no digest that we use."""
+    if other := _OTHER_DIGEST.fullmatch(text):
+        return f"digests of the kind {other[1]} are not known here, only sha256"
+    return "a digest is sha256: and 64 lower-case hex digits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +77,7 @@ class Reference:
             raise _bad(text, "an image id is written with id: before it")
         rest, at, digest = rest.partition("@")
         if at and not is_digest(digest):
-            raise _bad(text, "a digest is sha256: and 64 lower-case hex digits")
+            raise _bad(text, hint_on_digest(digest))
         domain, path = _split_domain(rest)
         path, colon, tag = path.partition(":")
         if colon and not _TAG.fullmatch(tag):
@@ -109,16 +129,10 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 
 def _check(text: str, domain: str, path: str) -> None:
-    match = _DOMAIN.fullmatch(domain)
-    if match is None or not _PATH.fullmatch(path):
+    if not _DOMAIN.fullmatch(domain) or not _PATH.fullmatch(path):
         raise _bad(text)
-    if len(domain) + 1 + len(path) > _LONGEST:
-        raise _bad(text, f"a name has at most {_LONGEST} characters")
-    if match["ipv6"] is not None:
-        try:
-            IPv6Address(match["ipv6"])
-        except AddressValueError:
-            raise _bad(text, "an IPv6 address is written like [::1]:5000") from None
+    if len(path) > _LONGEST or len(domain) > _LONGEST:
+        raise _bad(text, f"a path, and a registry's name, have at most {_LONGEST} characters")
 
 
 def _bad(text: str, hint: str = _HINT) -> BadReference:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
 
 from shifter_lite.errors import BadReference, BadRequest, Damaged
+from shifter_lite.platforms import is_platform
 from shifter_lite.records import encode_json, read_json
 from shifter_lite.reference import Reference
 
@@ -22,7 +23,6 @@ _REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,11})-(?P<uid>[0-9]{1,10})-(?P<non
 # PATH_MAX of Linux.
 _LONGEST_PATH = 4096
 LONGEST_REF = 255
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +157,6 @@ def is_path(text: str) -> bool:
         return False
     is_normal = text == os.path.normpath(text) and text.startswith("/")
     return is_normal and not text.startswith("//") and size <= _LONGEST_PATH and "\0" not in text
-
-
-def is_platform(text: str) -> bool:
-    """Return whether TEXT is written like ``linux/amd64`` or ``linux/arm64/v8``."""
-    return _PLATFORM.fullmatch(text) is not None
 
 
 def is_request_name(name: str) -> bool:

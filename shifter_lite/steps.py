@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING
 
 from shifter_lite import durable
 from shifter_lite.build import blobs, convert, local, squash
-from shifter_lite.build.manifest import ImageConfig, Manifest
+from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
 from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
+from shifter_lite.logins import FindLogin
 from shifter_lite.queue.claim import Worker, lock, try_lock
 from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
@@ -40,26 +42,35 @@ Report = Callable[[Status], None]
 Source = Registry | local.Stored | local.Squashfs
 # A requester wants to see movement, a filesystem few files.
 _REPORT_SECONDS = 0.5
-# Layers that are downloaded at a time.
+# Layers that are read at a time, where no registry limits it.
 _AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a worker works with: one store, how the site wants it, and a compressor."""
+    """What a worker works with: one store, how the site wants it, and a compressor.
+
+    ``logins`` are those of the user who works for himself.
+    """
 
     layout: Layout
     store: str
     site: Site
     compressor: Compressor
     worker: Worker
+    logins: FindLogin | None = None
+
+
+def own_logins(bench: Bench, request: Request) -> FindLogin | None:
+    """Return the user's own logins, if REQUEST is his."""
+    return bench.logins if request.uid == os.geteuid() else None
 
 
 @contextmanager
-def opened(request: Request) -> Iterator[Source]:
+def opened(bench: Bench, request: Request) -> Iterator[Source]:
     """Yield where the image is that REQUEST asks for; raises NotFound, Denied or BadImage."""
     if not request.path:
-        yield Registry(request.image)
+        yield Registry(request.image, bench.site.registries, own_logins(bench, request))
         return
     with local.opened(request.path, request.uid, request.ref, request.image) as source:
         yield source
@@ -73,7 +84,10 @@ def check_digest(request: Request, manifest: Manifest) -> None:
 
 
 def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
-    """Return the image that MANIFEST of SOURCE would become, if the store has it."""
+    """Return the image that MANIFEST of SOURCE would become, if the store has it.
+
+    Raises BadImage if it is made for another platform.
+    """
     recipe = squash.recipe(bench.compressor, bench.site.policy)
     if isinstance(source, local.Squashfs):
         recipe = local.RECIPE
@@ -81,7 +95,9 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
         entry = index.find(_built_key(manifest.digest, recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
-    return read_record(bench.layout, entry.id)
+    image = read_record(bench.layout, entry.id)
+    check_platform(image.content.platform, manifest.platform)
+    return image
 
 
 def _built_key(digest: str, recipe: str) -> str:
@@ -100,7 +116,11 @@ def _content(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
 
 
 def make_image(
-    bench: Bench, source: blobs.Source, manifest: Manifest, config: ImageConfig, report: Report
+    bench: Bench,
+    source: Registry | local.Stored,
+    manifest: Manifest,
+    config: ImageConfig,
+    report: Report,
 ) -> Image:
     """Bring the layers of MANIFEST from SOURCE, and make them an image in the store.
 
@@ -112,6 +132,26 @@ def make_image(
             f"the image has {len(manifest.layers)} layers, more than {limits.layers}",
             hint="the site allows no more: limits.layers in shifter_lite.toml",
         )
+    if not isinstance(source, Registry):
+        return _make(bench, source, _AT_ONCE, manifest, config, report)
+    try:
+        return _make(bench, source, source.connections, manifest, config, report)
+    except BadImage:
+        # A mirror may have given what the registry would not.
+        alone = source.without_mirrors()
+        if alone is None:
+            raise
+    return _make(bench, alone, alone.connections, manifest, config, report)
+
+
+def _make(
+    bench: Bench,
+    source: blobs.Source,
+    at_once: int,
+    manifest: Manifest,
+    config: ImageConfig,
+    report: Report,
+) -> Image:
     total = sum({layer.digest: layer.size for layer in manifest.layers}.values())
     progress = _Progress("PULLING", total, report)
     content = _content(bench, manifest, config)
@@ -127,7 +167,7 @@ def make_image(
                     bench.worker.name,
                     partial(_lock, bench),
                     progress,
-                    _AT_ONCE,
+                    at_once,
                 ) as layers,
             ):
                 made = convert.convert(

@@ -51,6 +51,11 @@ def create(layout: Layout, *, shared: bool) -> str:
     return identity(layout)
 
 
+def is_shared(layout: Layout) -> bool:
+    """Return whether the store at LAYOUT takes requests from everybody."""
+    return bool(layout.submitted.stat().st_mode & 0o022)
+
+
 def identity(layout: Layout) -> str:
     """Return the id of the store at LAYOUT; raises NoStore or Damaged."""
     try:

@@ -18,6 +18,7 @@ from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, ShifterError, from_oserror
 from shifter_lite.layout import Layout
+from shifter_lite.logins import FindLogin
 from shifter_lite.queue.claim import Claim, Worker
 from shifter_lite.queue.status import Reporter
 from shifter_lite.queue.sweep import sweep
@@ -32,7 +33,7 @@ _LONGEST_TEXT = 2000
 def build(bench: Bench, request: Request, report: Report) -> Image:
     """Turn one request into one published image."""
     report(Status(state="PULLING"))
-    with steps.opened(request) as source:
+    with steps.opened(bench, request) as source:
         manifest = source.manifest(request.platform)
         steps.check_digest(request, manifest)
         image = steps.find(bench, manifest, source)
@@ -91,11 +92,16 @@ def run(bench: Bench) -> None:
 
 
 @contextmanager
-def working(layout: Layout, store: str, site: Site) -> Iterator[Bench]:
-    """Set up a worker on the STORE at LAYOUT."""
+def working(
+    layout: Layout, store: str, site: Site, logins: FindLogin | None = None
+) -> Iterator[Bench]:
+    """Set up a worker on the STORE at LAYOUT.
+
+    LOGINS are the user's own, for requests of his own; a site's worker has none.
+    """
     compressor = Compressor(site.compression_level)
     with Worker(layout, store) as worker:
-        yield Bench(layout, store, site, compressor, worker)
+        yield Bench(layout, store, site, compressor, worker, logins)
 
 
 def _answer(bench: Bench, claim: Claim, listener: Report | None) -> None:

@@ -44,6 +44,10 @@ def test_a_relative_store_is_of_the_working_directory(directory: Path) -> None:
         ("cache_bytes = 'many'", "cache_bytes = 'many'"),
         ("poll_seconds = true", "poll_seconds = True"),
         ("system = ", "shifter_lite.toml"),
+        ("platform = 'linux'", "shifter_lite.toml: not a platform: 'linux'"),
+        ("registries = 5", "shifter_lite.toml: registries is not a table"),
+        ("[registries.docker.io]\nblocked = true", "'docker' is no registry"),
+        ("[registries.'docker.io']\nblockd = true", "unknown key 'blockd'"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(directory: Path, text: str, words: str) -> None:
@@ -56,3 +60,13 @@ def test_a_site_needs_no_file(directory: Path) -> None:
     site = config.read_site({"HOME": "/h"})
     assert site.state_dir == "/h/.local/state/shifter-lite"
     assert site.platform.startswith("linux/")
+
+
+def test_a_site_may_write_its_platform_as_uname_does(directory: Path) -> None:
+    (directory / "shifter_lite.toml").write_text("platform = 'linux/aarch64'")
+    assert config.read_site({"HOME": "/h"}).platform == "linux/arm64"
+
+
+def test_a_site_says_how_registries_are_asked(directory: Path) -> None:
+    (directory / "shifter_lite.toml").write_text("[registries.'*']\nblocked = true")
+    assert config.read_site({"HOME": "/h"}).registries.find("quay.io/x")[1].blocked

@@ -34,6 +34,13 @@ def test_a_normal_form_is_its_own_normal_form(key: str) -> None:
     assert index_key(key) == key
 
 
+@pytest.mark.parametrize("kind", ["sha512", "sha384"])
+def test_a_digest_of_another_kind_is_refused_with_a_sentence(kind: str) -> None:
+    with pytest.raises(BadReference) as caught:
+        Reference.parse(f"debian@{kind}:{'0' * 128}")
+    assert caught.value.hint == f"digests of the kind {kind} are not known here, only sha256"
+
+
 @given(st.text(max_size=80) | st.text(alphabet="aA1.:/@-_[]sha256:docker", max_size=60))
 def test_parse_accepts_or_explains_and_what_it_accepts_round_trips(text: str) -> None:
     try:

@@ -141,9 +141,9 @@ def test_a_bug_that_one_request_shows_does_not_stop_the_worker(
     broken = site.home / "broken"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
-        "import oras.auth.utils as u\n"
-        "def parse(*_): raise AttributeError('shown by a test')\n"
-        "u.parse_auth_header = parse\n"
+        "from oras.auth.token import TokenAuth\n"
+        "def request_token(*_): raise TypeError('shown by a test')\n"
+        "TokenAuth.request_token = request_token\n"
     )
     buggy = replace(site, extra={"PYTHONPATH": str(broken)})
     with faulty.serving() as odd, running(buggy, "shifter-worker", "run") as worker:

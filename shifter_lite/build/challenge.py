@@ -6,22 +6,45 @@ Registries write it in every way that the RFC allows, and oras reads only one.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|(?=,)|$)")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
 
 
-def normal_form(header: str) -> str:
-    """Return the first Bearer challenge in HEADER as oras reads it, or nothing.
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to say who one is: ``bearer``, by a token of the service at REALM, or ``basic``."""
 
-    It needs a realm, the http address of the token service.  No other scheme can be
-    answered without credentials.
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scopes: tuple[str, ...] = ()
+
+
+def read(header: str) -> list[Challenge]:
+    """Return the challenges in a WWW-Authenticate HEADER that can be answered, in order.
+
+    A bearer's realm is the http address of the token service.
     """
+    found = []
     for scheme, parameters in _challenges(header):
-        if scheme == "bearer" and re.match("https?://", parameters.get("realm", "")):
-            known = (key for key in ("realm", "service", "scope") if parameters.get(key))
-            return "Bearer " + ",".join(f'{key}="{parameters[key]}"' for key in known)
-    return ""
+        realm = parameters.get("realm", "")
+        if scheme == "bearer" and _is_address(realm):
+            scopes = tuple(parameters.get("scope", "").split())
+            found.append(Challenge(scheme, realm, parameters.get("service", ""), scopes))
+        elif scheme == "basic":
+            found.append(Challenge(scheme))
+    return found
+
+
+def _is_address(realm: str) -> bool:
+    try:
+        parts = urlsplit(realm)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+    except ValueError:
+        return False
 
 
 def _challenges(header: str) -> list[tuple[str, dict[str, str]]]:
@@ -32,7 +55,7 @@ def _challenges(header: str) -> list[tuple[str, dict[str, str]]]:
         if parameter and found:
             quoted = parameter[2]
             value = parameter[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            found[-1][1].setdefault(parameter[1].lower(), value.replace('"', ""))
+            found[-1][1].setdefault(parameter[1].lower(), value.strip())
             at = parameter.end()
         elif scheme := _SCHEME.match(header, at):
             found.append((scheme[1].lower(), {}))

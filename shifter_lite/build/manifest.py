@@ -6,14 +6,18 @@ manifest version 2, schema 2.  What is not an image is refused with a sentence.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
+from shifter_lite import platforms
+from shifter_lite.build import settings
 from shifter_lite.errors import BadImage
+from shifter_lite.platforms import is_platform
 from shifter_lite.records import Config
-from shifter_lite.reference import is_digest
+from shifter_lite.reference import hint_on_digest, is_digest
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -36,20 +40,27 @@ _LAYERS = (
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 )
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
-_DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
+# What old versions of docker called a config; only in manifests of docker's.
+_OLD_CONFIGS = ("application/octet-stream", "application/json", "text/html", "")
+_ATTESTATION = "vnd.docker.reference.type"
+_LARGEST_SIZE = (1 << 63) - 1
 # Nothing real comes near: a manifest of 127 layers has about 20 KB, a config about 100 KB.
 LARGEST_JSON = 4 << 20
-# Every launch reads it, and execve(2) takes little more.
-_LARGEST_ENVIRONMENT = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Where content lies: its media type, digest and size in bytes."""
+    """Where content lies: its media type, digest and size in bytes.
+
+    ``data`` is the content itself where the descriptor holds it; ``platform`` is what
+    an index says that it is made for.
+    """
 
     media_type: str
     digest: str
     size: int
+    data: bytes | None = None
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +68,15 @@ class Manifest:
     """One image for one platform: its config and its layers, lowest first.
 
     ``digest`` is that of the manifest itself; ``index_digest`` that of the index
-    it was chosen from, or empty.
+    it was chosen from, or empty.  ``platform`` is what the config should be made for,
+    if no index has said that it is.
     """
 
     digest: str
     index_digest: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +89,41 @@ class ImageConfig:
 
 
 def media_type(document: dict[str, Any], content_type: str) -> str:
-    """Return what DOCUMENT is: by its own word, else by the registry's, else by its shape."""
-    for said in (document.get("mediaType"), content_type.partition(";")[0].strip()):
-        if said in (*INDEXES, *MANIFESTS):
-            return str(said)
-        if isinstance(said, str) and said.startswith(_SCHEMA_1):
-            return said
-    if "schemaVersion" in document and document["schemaVersion"] == 1:
+    """Return what DOCUMENT is: by its own word, else by the registry's, else by its shape.
+
+    Raises BadImage if these contradict each other: else it would be one thing to us
+    and another thing to others.
+    """
+    said = document.get("mediaType")
+    if said is not None and not isinstance(said, str):
+        raise BadImage("the manifest's media type is no text")
+    told = content_type.partition(";")[0].strip().lower()
+    kind = next((each for each in (said, told) if each and _is_known(each)), "")
+    if not kind and "schemaVersion" in document and document["schemaVersion"] == 1:
         return f"{_SCHEMA_1}json"
-    if "manifests" in document:
-        return INDEXES[0]
-    return str(document.get("mediaType") or MANIFESTS[0])
+    kind = kind or said or (INDEXES if "manifests" in document else MANIFESTS)[0]
+    if _is_known(told) and (told in INDEXES) != (kind in INDEXES):
+        raise BadImage(f"the registry calls {told!r} what calls itself {kind!r}")
+    strange = ("layers", "config", "fsLayers") if kind in INDEXES else ("manifests", "fsLayers")
+    if _is_known(kind) and not kind.startswith(_SCHEMA_1):
+        for key in strange:
+            if key in document:
+                raise BadImage(f"a {kind!r} has no {key!r}, but this one has")
+    return kind
+
+
+def _is_known(kind: str) -> bool:
+    return kind in (*INDEXES, *MANIFESTS) or kind.startswith(_SCHEMA_1)
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
-    """Return the JSON object DATA, which is a WHAT; raises BadImage."""
+    """Return the JSON object DATA, which is a WHAT; raises BadImage.
+
+    Of a key that is there twice the last counts, as for everybody else.
+    """
     try:
-        document = json.loads(data)
+        # Not left to json, which takes UTF-16 and byte order marks for JSON as well.
+        document = json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadImage(f"the {what} is not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -100,48 +131,80 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
     return document
 
 
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def candidates(index: dict[str, Any], platform: str) -> list[Descriptor]:
+    """Return what of INDEX to look at for PLATFORM, in order; raises BadImage.
+
+    That is the manifest that suits best; else the indexes in it; else the first
+    manifest of which it does not say what it is made for.
+    """
+    entries = _entries(index)
+    wanted = platforms.runnable(platform)
+    suiting = [entry for entry in entries if entry.platform in wanted]
+    if suiting:
+        # Of equals, the first.
+        return [min(suiting, key=lambda entry: wanted.index(entry.platform))]
+    unsaid = [entry for entry in entries if not entry.platform]
+    return [entry for entry in unsaid if entry.media_type in INDEXES] or unsaid[:1]
+
+
 def choose(index: dict[str, Any], platform: str) -> Descriptor:
-    """Return the manifest of INDEX for PLATFORM, like ``linux/amd64``; raises BadImage."""
-    offered = []
+    """Return what of INDEX, in which there are no others, is for PLATFORM; raises BadImage."""
+    for found in candidates(index, platform):
+        return found
+    raise not_made_for(index, platform)
+
+
+def not_made_for(index: dict[str, Any], platform: str) -> BadImage:
+    """Return the error that INDEX has nothing for PLATFORM."""
+    known = sorted({each.platform for each in _entries(index) if is_platform(each.platform)})
+    made_for = f"it is made for: {', '.join(known)}" if known else "it is made for no platform"
+    return BadImage(f"the image is not made for {platform!r}", hint=made_for)
+
+
+def _entries(index: dict[str, Any]) -> list[Descriptor]:
+    """Return what INDEX lists that may be an image, each with its platform."""
+    found = []
     for entry in _list(index, "manifests", "index"):
         if not isinstance(entry, dict):
             raise BadImage("the index lists something that is no manifest")
-        name = _platform(entry.get("platform"))
-        if _suits(name, platform):
-            return descriptor(entry, "index")
-        offered.append(name)
-    known = ", ".join(sorted({name for name in offered if not name.startswith("unknown")}))
-    raise BadImage(
-        f"the image is not made for {platform!r}",
-        hint=f"it is made for: {known}" if known else "it is made for no platform at all",
-    )
+        platform = _platform(entry.get("platform"))
+        kind, annotations = entry.get("mediaType"), entry.get("annotations")
+        about_another = isinstance(annotations, dict) and _ATTESTATION in annotations
+        if platform.startswith("unknown/") or about_another:
+            continue
+        if isinstance(kind, str) and not _is_known(kind):
+            continue
+        found.append(replace(descriptor(entry, "index"), platform=platform))
+    return found
 
 
 def _platform(value: object) -> str:
+    """Return the platform VALUE of an entry in its normal form, or nothing."""
     if value is None:
-        return "unknown/unknown"
-    if not isinstance(value, dict):
-        raise BadImage("the index has a platform that is no object")
-    words = [value.get("os"), value.get("architecture"), value.get("variant") or None]
-    return "/".join(word for word in words if isinstance(word, str))
+        return ""
+    words = []
+    for key in ("os", "architecture", "variant"):
+        word = value.get(key) if isinstance(value, dict) else 0
+        if word is not None and not isinstance(word, str):
+            raise BadImage("the index has a platform that is none")
+        words.append(word or "")
+    return platforms.normal_form(*words)
 
 
-def _suits(offered: str, wanted: str) -> bool:
-    return _with_variant(offered) == _with_variant(wanted)
+def read_manifest(
+    document: dict[str, Any], digest: str, index_digest: str, platform: str = ""
+) -> Manifest:
+    """Return the manifest DOCUMENT, whose bytes have DIGEST; raises BadImage.
 
-
-def _with_variant(platform: str) -> str:
-    system, _, rest = platform.partition("/")
-    architecture, _, variant = rest.partition("/")
-    if not variant:
-        variant = _DEFAULT_VARIANTS.get(architecture, "")
-    return f"{system}/{architecture}/{variant}"
-
-
-def read_manifest(document: dict[str, Any], digest: str, index_digest: str) -> Manifest:
-    """Return the manifest DOCUMENT, whose bytes have DIGEST; raises BadImage."""
+    PLATFORM is what its config should say that it is made for, if anything.
+    """
     config = descriptor(document.get("config"), "manifest's config")
-    if config.media_type not in _CONFIGS:
+    of_docker = document.get("mediaType") == MANIFESTS[1]
+    if config.media_type not in (*_CONFIGS, *_OLD_CONFIGS * of_docker):
         raise BadImage(
             f"not a container image: its config is a {config.media_type!r}",
             hint="helm charts, attestations and other artifacts cannot be run",
@@ -149,7 +212,7 @@ def read_manifest(document: dict[str, Any], digest: str, index_digest: str) -> M
     layers = [descriptor(layer, "layer") for layer in _list(document, "layers", "manifest")]
     for number, layer in enumerate(layers, 1):
         _check_layer(layer, number)
-    return Manifest(digest, index_digest, config, tuple(layers))
+    return Manifest(digest, index_digest, config, tuple(layers), platform)
 
 
 def _check_layer(layer: Descriptor, number: int) -> None:
@@ -175,11 +238,26 @@ def refuse_schema_1(kind: str) -> None:
 def descriptor(value: object, what: str) -> Descriptor:
     """Return the descriptor VALUE, of a WHAT; raises BadImage."""
     match value:
-        case {"mediaType": str(kind), "digest": str(digest), "size": int(size)} if (
-            is_digest(digest) and size >= 0 and not isinstance(size, bool)
+        case {"digest": str(digest)} if not is_digest(digest):
+            raise BadImage(f"the {what} has a bad digest: {digest!r}", hint=hint_on_digest(digest))
+        case {"mediaType": str(kind), "digest": str(digest), "size": int(size), **more} if (
+            0 <= size <= _LARGEST_SIZE and not isinstance(size, bool)
         ):
-            return Descriptor(kind, digest, size)
+            return Descriptor(kind, digest, size, _data(more.get("data"), digest, size, what))
     raise BadImage(f"the {what} has no proper media type, sha256 digest and size")
+
+
+def _data(encoded: object, digest: str, size: int, what: str) -> bytes | None:
+    """Return the content that a descriptor itself holds, if it does: OCI image-spec 1.1."""
+    if encoded is None:
+        return None
+    try:
+        data = base64.b64decode(str(encoded), validate=True)
+    except ValueError as error:
+        raise BadImage(f"the {what}'s data is not base64") from error
+    if len(data) != size or f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise BadImage(f"the {what}'s data has not the digest and size that it should have")
+    return data
 
 
 def _list(document: dict[str, Any], key: str, what: str) -> list[Any]:
@@ -200,61 +278,18 @@ def read_config(document: dict[str, Any], manifest: Manifest) -> ImageConfig:
         raise BadImage("the image config has no proper list of diff_ids")
     if len(diff_ids) != len(manifest.layers):
         raise BadImage(f"the image has {len(manifest.layers)} layers but {len(diff_ids)} diff_ids")
-    run = document.get("config")
-    run = {} if run is None else run
-    if not isinstance(run, dict):
-        raise BadImage("the image config's 'config' is not an object")
-    config = _run_config(run)
-    size = sum(map(len, (*config.env, *config.entrypoint, *config.cmd)))
-    if size > _LARGEST_ENVIRONMENT:
+    config = settings.read(document.get("config"))
+    words = [settings.text(document.get(key), key) for key in ("os", "architecture", "variant")]
+    platform = "/".join(filter(None, words)) if words[0] and words[1] else ""
+    check_platform(platform, manifest.platform)
+    return ImageConfig(config, platform, tuple(diff_ids))
+
+
+def check_platform(made_for: str, wanted: str) -> None:
+    """Raise BadImage if what runs WANTED does not run what is MADE_FOR, as far as both are said."""
+    words = made_for.split("/", 2)
+    if made_for and wanted and platforms.normal_form(*words) not in platforms.runnable(wanted):
         raise BadImage(
-            f"the image's environment and commands have {size} characters, "
-            f"more than {_LARGEST_ENVIRONMENT}"
+            f"the image is made for {made_for!r}, not for {wanted!r}",
+            hint="to have it all the same, name the platform that it is made for: --platform",
         )
-    words = (_text(document.get(key), key) for key in ("os", "architecture", "variant"))
-    return ImageConfig(config, "/".join(filter(None, words)), tuple(diff_ids))
-
-
-def _run_config(run: dict[str, Any]) -> Config:
-    env = _words(run, "Env")
-    for word in env:
-        if "=" not in word or word.startswith("="):
-            raise BadImage(f"the image config has a bad Env: {word!r}")
-    return Config(
-        env=env,
-        entrypoint=_words(run, "Entrypoint"),
-        cmd=_words(run, "Cmd"),
-        workdir=_text(run.get("WorkingDir"), "WorkingDir"),
-        user=_text(run.get("User"), "User"),
-        labels=_labels(run.get("Labels")),
-    )
-
-
-def _words(run: dict[str, Any], key: str) -> tuple[str, ...]:
-    value: Sequence[object] = run.get(key) or []
-    # A string where a list belongs: docker wrote Entrypoint so, long ago.
-    if isinstance(value, str) or not isinstance(value, list):
-        raise BadImage(f"the image config's {key} is not a list")
-    return tuple(_text(word, key) for word in value)
-
-
-def _labels(value: object) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise BadImage("the image config's Labels are not an object")
-    return {_text(key, "Labels"): _text(text, "Labels") for key, text in value.items()}
-
-
-def _text(value: object, key: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadImage(f"the image config's {key} holds something that is no text")
-    try:
-        encoded = value.encode()
-    except UnicodeEncodeError as error:
-        raise BadImage(f"the image config's {key} is not Unicode") from error
-    if b"\0" in encoded:
-        raise BadImage(f"the image config's {key} holds a NUL")
-    return value

@@ -10,16 +10,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import click
 
-from shifter_lite import config, store
+from shifter_lite import config, logins, platforms, store
 from shifter_lite.cli import boundary
-from shifter_lite.errors import BadReference, Reported
+from shifter_lite.errors import Reported
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, status, submit
 from shifter_lite.reference import Reference
-from shifter_lite.request import Request, Status, is_platform
+from shifter_lite.request import Request, Status
 
 _PAUSE = 0.1
 _PATIENCE = 30.0
@@ -51,9 +52,7 @@ def ask(
     """Get the image REFERENCE, from PATH if there is one, and say when it is ready."""
     layout = boundary.layout_of(context)
     site = config.read_site(os.environ)
-    platform = platform or site.platform
-    if not is_platform(platform):
-        raise BadReference(f"not a platform: {platform!r}", hint="write it like linux/amd64")
+    platform = platforms.parse(platform) if platform else site.platform
     identity = store.create(layout, shared=False)
     request = Request.new(store=identity, image=reference, platform=platform, path=path, ref=ref)
     ended = _Pull(layout, identity, site, request).answer()
@@ -108,7 +107,9 @@ class _Pull:
         # Only who builds pays for loading what building needs.
         from shifter_lite import worker  # noqa: PLC0415
 
-        with worker.working(self._layout, self._identity, self._site) as bench:
+        # What his own login brings into a store of others would be theirs as well.
+        own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
+        with worker.working(self._layout, self._identity, self._site, own) as bench:
             if submit_first:
                 submit.submit(self._layout, self._request)
             worker.drain(bench, self._listener)

@@ -6,8 +6,11 @@
         registry.fault("1", Answer(503), times=2)            the first two
         registry.auth = Token()                              401, and a token service
 
+    registry.fault("token", Answer(503))                 the token service's answers
+
 A fault is told by the last part of the path: a digest or a tag.  ``requests``
 is what clients asked, in order, so that a test can see what came along.
+``serving(tls=context)`` speaks TLS.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
+import ssl
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
 from tests.helpers import images
@@ -69,6 +75,25 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Drip:
+    """AFTER so many bytes of the body, one every SECONDS."""
+
+    after: int
+    seconds: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """These bytes instead of any answer; then the end, as THEN says.
+
+    With ``{body}`` in them, the right body stands there.
+    """
+
+    data: bytes
+    then: Literal["close", "reset", "stall", "drip"] = "close"
+
+
+@dataclass(frozen=True, slots=True)
 class Redirect:
     """A redirect to the same path of the registry at the address HOST."""
 
@@ -76,7 +101,7 @@ class Redirect:
     status: int = 307
 
 
-Fault = Answer | Body | Header | Cut | Stall | Redirect
+Fault = Answer | Body | Header | Cut | Stall | Drip | Raw | Redirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +109,16 @@ class Token:
     """Bearer authentication by a token service of our own.
 
     ``key`` is what the service calls the token in its answer.  With a ``login``,
-    ``user:password``, only that user gets one; without it, anybody.
+    ``user:password``, only that user gets one; without it, anybody.  A token is good
+    for so many ``uses``; each is another.  ``challenge`` is asked, if it is given, in
+    the place of the usual one, with ``{realm}`` in it.
     """
 
     key: str = "token"
     token: str = "a-token-of-the-service"
     login: str = ""
+    uses: int = 1_000_000
+    challenge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +154,14 @@ class Registry:
     def __init__(self) -> None:
         self.address = ""
         self.auth: Token | Basic | None = None
+        self.scheme = "http"
+        # Where the token service is; by default, here.
+        self.realm = ""
+        # How stores of objects are that take two ways to say who one is for an attack.
+        self.refuses_authorization = False
         self.ranges = True
+        self.tokens = 0
+        self._uses_left = 0
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
@@ -155,6 +191,21 @@ class Registry:
     def fault(self, what: str, fault: Fault, times: int | None = None) -> None:
         """Let FAULT happen whenever WHAT, a digest or a tag, is asked for, or so many TIMES."""
         self._planned[what] = _Planned(fault, times)
+
+    def new_token(self, auth: Token) -> str:
+        """Return a token of its own."""
+        with self._lock:
+            self.tokens += 1
+            self._uses_left = auth.uses
+            return f"{auth.token}-{self.tokens}"
+
+    def takes_token(self, auth: Token, given: str) -> bool:
+        """Return whether the header GIVEN holds the last token, and that is not used up."""
+        with self._lock:
+            if given != f"Bearer {auth.token}-{self.tokens}" or self._uses_left == 0:
+                return False
+            self._uses_left -= 1
+            return True
 
     def heal(self) -> None:
         """Forget all faults."""
@@ -196,10 +247,10 @@ def _error(code: str) -> bytes:
 
 
 @contextmanager
-def serving() -> Iterator[Registry]:
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Registry]:
     """Run a faulty registry on a free port of the loopback."""
     registry = Registry()
-    server = _Server(registry)
+    server = _Server(registry, tls)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
@@ -214,10 +265,19 @@ def serving() -> Iterator[Registry]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         registry.address = f"localhost:{self.server_port}"
-        self.registry = registry
+        registry.scheme = "https" if tls else "http"
+        self.registry, self._tls = registry, tls
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Greet by TLS, in the thread of the request: who does not greet back holds up nobody."""
+        if self._tls:
+            with self._tls.wrap_socket(request, server_side=True) as greeted:
+                super().finish_request(greeted, client_address)
+        else:
+            super().finish_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: clients that hang up are what tests are about."""
@@ -225,6 +285,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two writes: the second does not wait for an answer to the first.
+    disable_nagle_algorithm: ClassVar[bool] = True
     # A client that keeps its connection does not keep our thread.
     timeout: ClassVar[float] = 60.0
 
@@ -239,7 +301,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         path = urlsplit(self.path).path
         if path == "/token":
-            self._send(self._token())
+            self._misbehave(self._token(), registry.take_fault(path))
+        elif registry.refuses_authorization and "Authorization" in self.headers:
+            self._send(Answer(400))
         elif not self._let_in():
             self._send(self._challenge())
         else:
@@ -260,15 +324,51 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(replace(right, body=body))
             case Header(name, value):
                 self._send(replace(right, headers={**right.headers, name: value}))
+            case Redirect(host, status):
+                self._send(Answer(status, headers={"Location": f"http://{host}{self.path}"}))
+            case _:
+                self._break_off(right, fault)
+
+    def _break_off(self, right: Answer, fault: Cut | Stall | Drip | Raw) -> None:
+        match fault:
             case Cut(after):
                 self._send(right, after)
             case Stall(after, seconds):
                 self._send(right, after, seconds)
-            case Redirect(host, status):
-                self._send(Answer(status, headers={"Location": f"http://{host}{self.path}"}))
+            case Drip(after, seconds):
+                self._send(right, after, close=False)
+                self._drip(right.body[after:], seconds)
+            case Raw(data, then):
+                self._send_raw(data.replace(b"{body}", right.body), then)
 
-    def _send(self, answer: Answer, after: int | None = None, pause: float = 0.0) -> None:
-        """Send ANSWER; if AFTER is given, only so much of it, then PAUSE, then hang up."""
+    def _send_raw(self, data: bytes, then: str) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.wfile.write(data)
+            self.wfile.flush()
+            if then == "reset":
+                # Nothing is sent any more, and the other end hears of it: socket(7), SO_LINGER.
+                linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.connection.close()
+            elif then == "stall":
+                self._registry.closing.wait(3600)
+            elif then == "drip":
+                self._drip(b"X" * 3600, 0.1)
+
+    def _drip(self, data: bytes, seconds: float) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            for byte in data:
+                if self._registry.closing.wait(seconds):
+                    break
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+
+    def _send(
+        self, answer: Answer, after: int | None = None, pause: float = 0.0, *, close: bool = True
+    ) -> None:
+        """Send ANSWER; if AFTER is given, only so much of it, then PAUSE, then CLOSE."""
         self.send_response(answer.status)
         headers = {"Content-Length": str(len(answer.body)), **answer.headers}
         for name, value in headers.items():
@@ -277,7 +377,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body[:after])
-        if after is not None:
+        if after is not None and close:
             self.wfile.flush()
             self._registry.closing.wait(pause)
             self.close_connection = True
@@ -297,8 +397,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _let_in(self) -> bool:
         given = self.headers.get("Authorization", "")
         match self._registry.auth:
-            case Token(token=token):
-                return given == f"Bearer {token}"
+            case Token() as auth:
+                return self._registry.takes_token(auth, given)
             case Basic(login):
                 return given == _basic(login)
         return True
@@ -306,20 +406,23 @@ class _Handler(BaseHTTPRequestHandler):
     def _challenge(self) -> Answer:
         challenge = 'Basic realm="faulty"'
         if isinstance(self._registry.auth, Token):
-            realm = f"http://{self._registry.address}/token"
+            here = f"{self._registry.scheme}://{self._registry.address}/token"
+            realm = self._registry.realm or here
             name = urlsplit(self.path).path.removeprefix("/v2/").rpartition("/")[0]
             scope = f"repository:{name.rpartition('/')[0]}:pull"
-            challenge = f'Bearer realm="{realm}",service="faulty",scope="{scope}"'
+            usual = 'Bearer realm="{realm}",service="faulty",scope="{scope}"'
+            challenge = self._registry.auth.challenge or usual
+            challenge = challenge.replace("{realm}", realm).replace("{scope}", scope)
         return Answer(401, _error("UNAUTHORIZED"), {"WWW-Authenticate": challenge})
 
     def _token(self) -> Answer:
         auth = self._registry.auth
         query = parse_qs(urlsplit(self.path).query)
-        if not isinstance(auth, Token) or query.get("service") != ["faulty"]:
+        if not isinstance(auth, Token) or query.get("service") not in (None, ["faulty"]):
             return Answer(400)
         if auth.login and self.headers.get("Authorization") != _basic(auth.login):
             return Answer(401, _error("UNAUTHORIZED"))
-        body = json.dumps({auth.key: auth.token, "expires_in": 300}).encode()
+        body = json.dumps({auth.key: self._registry.new_token(auth), "expires_in": 300}).encode()
         return Answer(200, body, {"Content-Type": "application/json"})
 
 

@@ -1,0 +1,175 @@
+"""One place where a repository is: a registry, a mirror of it, or what is asked in its stead."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import BoundedSemaphore
+
+import requests
+
+from shifter_lite.build.wire import words
+from shifter_lite.build.wire.body import Body
+from shifter_lite.build.wire.credentials import Credentials
+from shifter_lite.build.wire.patience import Effort, Fault
+from shifter_lite.build.wire.session import Session, same_server
+from shifter_lite.errors import BadImage, Denied, RegistryBusy, ShifterError
+
+# A site's worker tells its administrator.
+log = logging.getLogger("shifter-worker.registry")
+
+_CODE = re.compile(rb'"code"\s*:\s*"([A-Z_]{1,40})"')
+_MISSING, _DENIED = (404, 410), (401, 403, 451)
+_ERROR_BYTES = 65536
+_PATIENCE = 0.1
+
+
+class Endpoint:
+    """A repository at one address, read only; any number of threads may ask.
+
+    ``down`` is whether it is given up.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        credentials: Credentials,
+        *,
+        schemes: tuple[str, ...],
+        host: str,
+        path: str,
+        connections: int,
+    ) -> None:
+        """Ask at HOST for what lies at PATH; of SCHEMES, use the first that is spoken there.
+
+        At most CONNECTIONS are ``kept`` at once.
+        """
+        self.session, self.who = session, session.who
+        self.down, self.connections = False, connections
+        self._credentials, self._host, self._path = credentials, host, path
+        self._schemes = schemes
+        self._free = BoundedSemaphore(connections)
+
+    def give_up(self, error: ShifterError) -> None:
+        """Let the next one be asked, because of ERROR; who is busy stays ``down``."""
+        log.info("%s is passed over: %s", self.who, error)
+        self.down = isinstance(error, RegistryBusy)
+
+    def effort(self) -> Effort:
+        """Return what counts the attempts at one thing here."""
+        return Effort(self.session.patience, self.session.deadlines.aborted)
+
+    def document(
+        self, path: str, headers: Mapping[str, str], limit: int, missing: ShifterError
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return what lies at PATH, or more than LIMIT bytes of it, and the answer's headers.
+
+        What passes (a reset, "too many requests", "unavailable") is asked again a few
+        times; that nobody listens does not pass that soon.  Raises MISSING if there is
+        no such thing, else Denied, RegistryBusy or BadImage.
+        """
+        effort = self.effort()
+        while True:
+            try:
+                response = self.attempt(path, headers, missing)
+                with response:
+                    return Body(self.session, response).all(limit), response.headers
+            except Fault as fault:
+                effort.wait_after(fault)
+
+    def attempt(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        missing: ShifterError,
+        accepted: tuple[int, ...] = (200,),
+    ) -> requests.Response:
+        """Return the answer to PATH, if its status is ACCEPTED, its body unread; raises Fault."""
+        response = self._ask(path, headers)
+        if response.status_code in accepted:
+            return response
+        said = self._drain(response)
+        challenged = response.status_code in (401, 403) and self._is_ours(response)
+        if challenged and self._credentials.answer(response):
+            response = self._ask(path, headers)
+            if response.status_code in accepted:
+                return response
+            said = self._drain(response)
+        raise self._fault(response, said, missing)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Wait until one more connection is allowed; keep it meanwhile."""
+        while not self._free.acquire(timeout=_PATIENCE):
+            if self.session.deadlines.aborted.is_set():
+                raise RegistryBusy("the download was given up", hint="pull again")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    def _ask(self, path: str, headers: Mapping[str, str]) -> requests.Response:
+        """Return the answer to PATH, whatever it is; find out whether TLS is spoken here."""
+        headers = {**headers, **self._credentials.header()}
+        try:
+            response = self.session.fetch(f"{self._base()}/{self._path}/{path}", headers)
+        except Fault as fault:
+            if not (self._undecided() and words.speaks_no_http(fault) and self._speaks_tls()):
+                raise
+        else:
+            # That is what servers answer to plain http where they speak TLS.
+            if not (response.status_code == 400 and self._undecided() and self._speaks_tls()):
+                self._schemes = self._schemes[:1]
+                return response
+            response.close()
+        self._schemes = self._schemes[1:]
+        return self.session.fetch(f"{self._base()}/{self._path}/{path}", headers)
+
+    def _base(self) -> str:
+        return f"{self._schemes[0]}://{self._host}/v2"
+
+    def _undecided(self) -> bool:
+        return len(self._schemes) > 1
+
+    def _speaks_tls(self) -> bool:
+        try:
+            self.session.fetch(f"https://{self._host}/v2/", {}).close()
+        except Fault as fault:
+            return words.speaks_tls(fault)
+        return True
+
+    def _is_ours(self, response: requests.Response) -> bool:
+        return same_server(f"{self._base()}/", response.url)
+
+    def _drain(self, response: requests.Response) -> bytes:
+        """Return the body of RESPONSE, which is an error's; let go of its connection."""
+        with response, suppress(Fault):
+            return Body(self.session, response).all(_ERROR_BYTES)
+        return b""
+
+    def _fault(self, response: requests.Response, said: bytes, missing: ShifterError) -> Fault:
+        """Return what the error RESPONSE, which SAID so much, means."""
+        code = _CODE.search(said)
+        status, who = response.status_code, self.who
+        answer = words.in_words(status) + (f" ({code[1].decode()})" if code else "")
+        ours = self._is_ours(response)
+        if not ours:
+            who += ", by way of another host,"
+        if fault := words.busy(who, response, answer):
+            return fault
+        if status in _MISSING:
+            return Fault(missing, again=False)
+        if status in _DENIED:
+            # A store's address expires; the registry gives another.
+            return Fault(self._denied(who, answer), again=not ours)
+        if 400 <= status < 500:
+            return Fault(
+                BadImage(f"{who} answered {answer}", hint="is it a registry?"), again=False
+            )
+        return words.nonsense(who, f"answered {answer}")
+
+    def _denied(self, who: str, answer: str) -> Denied:
+        fact = f"{who} does not let us read {self._path!r}: it answered {answer}"
+        return Denied(fact, hint=self._credentials.hint())

@@ -1,0 +1,174 @@
+"""Who we are to a registry: the site's login files, and the user's own logins.
+
+Passwords are read when a registry asks for them, and never shown: neither in a
+message nor in the repr of what holds them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shifter_lite.errors import BadConfig
+from shifter_lite.registries import canonical
+
+_LARGEST = 1 << 20
+_FORM = "it holds USER:PASSWORD, or is a config.json of docker's"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user and a password, which no repr shows."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """There is a login, but not one that we can use; WHY says so."""
+
+    why: str
+
+
+# Returns what there is for a repository.
+FindLogin = Callable[[str], Login | Unusable | None]
+
+
+def read_file(path: str, repository: str) -> Login:
+    """Return the login for REPOSITORY in the site's file at PATH; raises BadConfig."""
+    text = _text(Path(path), secret=True)
+    if text.lstrip().startswith("{"):
+        found = find(_json(path, text), repository)
+        if isinstance(found, Login):
+            return found
+        why = found.why if found else "it has none"
+        raise BadConfig(f"{path!r} has no login for {repository!r}", hint=why)
+    user, colon, password = text.rstrip("\r\n").partition(":")
+    if not user or not colon or re.search(r"[\x00-\x1f\x7f]", user + password):
+        raise BadConfig(f"{path!r} is no login", hint=_FORM)
+    return Login(user, password)
+
+
+def own(environ: Mapping[str, str], repository: str) -> Login | Unusable | None:
+    """Return what the user's own files, of podman and of docker, hold for REPOSITORY.
+
+    The first file that has it counts, in the order of podman; raises BadConfig.
+    """
+    unusable = None
+    for path in _own_files(environ):
+        try:
+            text = _text(path, secret=False)
+        except FileNotFoundError:
+            continue
+        found = find(_json(str(path), text), repository)
+        if isinstance(found, Login):
+            return found
+        unusable = unusable or found
+    return unusable
+
+
+def _own_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield where ``podman login`` and ``docker login`` keep logins; containers-auth.json(5)."""
+    if named := environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(named)
+        return
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    yield Path(runtime, "containers/auth.json" if environ.get("XDG_RUNTIME_DIR") else "auth.json")
+    home = environ.get("HOME", "")
+    if config := environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"):
+        yield Path(config, "containers/auth.json")
+    if docker := environ.get("DOCKER_CONFIG") or (home and f"{home}/.docker"):
+        yield Path(docker, "config.json")
+
+
+def _text(path: Path, *, secret: bool) -> str:
+    """Return the text of the file at PATH; if it is SECRET, others must not read or write it."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        if secret:
+            raise BadConfig(f"there is no login file {str(path)!r}") from None
+        raise
+    except OSError as error:
+        raise BadConfig(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    if secret and stat.S_IMODE(mode) & 0o027:
+        raise BadConfig(
+            f"{str(path)!r} may be read or changed by others: its mode is {stat.S_IMODE(mode):04o}",
+            hint=f"chmod 0600 {path}",
+        )
+    try:
+        if len(data) <= _LARGEST:
+            return data.decode()
+    except UnicodeDecodeError:
+        pass
+    raise BadConfig(f"{str(path)!r} is no login", hint=_FORM)
+
+
+def _json(path: str, text: str) -> dict[str, Any]:
+    # Neither the words of json nor the chain of its errors: they quote what they stumble over.
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise BadConfig(f"{path!r} is not a config.json of docker's")
+    return content
+
+
+def find(content: dict[str, Any], repository: str) -> Login | Unusable | None:
+    """Return the login for REPOSITORY: the entry of the longest name that it begins with."""
+    entries = {_key(name): entry for name, entry in _table(content, "auths").items()}
+    name = canonical(repository)
+    while name:
+        if found := _login(entries.get(name)):
+            return found
+        name = name.rpartition("/")[0]
+    domain = canonical(repository).partition("/")[0]
+    # docker notes, by an empty entry, what its one helper for everything keeps.
+    of_all = content.get("credsStore") if domain in entries else None
+    if helper := _table(content, "credHelpers").get(domain, of_all):
+        return Unusable(f"the login for {domain!r} is kept by the helper {helper!r}: not supported")
+    return None
+
+
+def _table(content: dict[str, Any], key: str) -> dict[str, Any]:
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _key(name: str) -> str:
+    """Return the registry or repository of an entry's NAME, which may be an old address."""
+    _, separator, rest = name.partition("://")
+    return canonical(rest.partition("/")[0] if separator else name.rstrip("/"))
+
+
+def _login(entry: object) -> Login | Unusable | None:
+    match entry:
+        case {"identitytoken": str(token)} if token:
+            return Unusable("the login is an identity token: not supported")
+        case {"auth": str(encoded)} if encoded:
+            with_password = _decoded(encoded)
+        case {"username": str(user), "password": str(password)}:
+            with_password = f"{user}:{password}"
+        case _:
+            return None
+    user, colon, password = with_password.partition(":")
+    # docker once filled the password up with NULs.
+    return Login(user, password.rstrip("\0")) if user and colon else None
+
+
+def _decoded(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return ""

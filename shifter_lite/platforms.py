@@ -1,0 +1,105 @@
+"""Platforms: what an image is made for, and what a machine can run.  Pure.
+
+A platform is written ``OS/ARCHITECTURE`` or ``OS/ARCHITECTURE/VARIANT``, with the
+words of the OCI image-spec ("Image Index": platform), which are Go's.  People and
+indexes write other words for some; which stands for which, and what else a machine
+can run, is decided as containerd decides it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from shifter_lite.errors import BadReference
+
+_NORMAL = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
+_LONGEST = 64
+# Other words for an architecture, some of which say its variant as well.
+_ARCHITECTURES = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+    "aarch64": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armv7l": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv6l": ("arm", "v6"),
+}
+_KNOWN = re.compile(r"386|amd64|arm|arm64|loong64|mips64le|ppc64|ppc64le|riscv64|s390x")
+_LOWEST_ARM, _HIGHEST = 5, 99
+
+
+def is_platform(text: str) -> bool:
+    """Return whether TEXT is written like ``linux/amd64`` or ``linux/arm64/v8``."""
+    return len(text) <= _LONGEST and _NORMAL.fullmatch(text) is not None
+
+
+def parse(text: str) -> str:
+    """Return the platform that a person means by TEXT, in its normal form.
+
+    ``Linux/x86_64`` and ``amd64`` are ``linux/amd64``.  Raises BadReference.
+    """
+    words = text.split("/")
+    if text.lower() in _ARCHITECTURES or _KNOWN.fullmatch(text.lower()):
+        words = ["linux", text]
+    meant = normal_form(words[0], *words[1:]) if all(words) and len(words) in (2, 3) else ""
+    if not is_platform(meant):
+        raise BadReference(f"not a platform: {text!r}", hint="write it like linux/amd64")
+    return meant
+
+
+def normal_form(system: str, architecture: str, variant: str = "") -> str:
+    """Return the one way to write a platform; a variant that goes without saying is left out."""
+    architecture, variant = architecture.lower(), variant.lower()
+    if architecture in _ARCHITECTURES:
+        architecture, said = _ARCHITECTURES[architecture]
+        variant = said or variant
+    if variant.isdecimal() and architecture.startswith("arm"):
+        variant = f"v{variant}"
+    if (architecture, variant) in (("amd64", "v1"), ("arm64", "v8"), ("arm64", "v8.0")):
+        variant = ""
+    if (architecture, variant) == ("arm", ""):
+        variant = "v7"
+    variant = variant.removesuffix(".0")
+    return "/".join(filter(None, (system.lower() or "linux", architecture, variant)))
+
+
+def runnable(platform: str) -> tuple[str, ...]:
+    """Return all that a machine of PLATFORM can run, in normal form, the best first."""
+    system, _, rest = platform.partition("/")
+    architecture, _, variant = rest.partition("/")
+    return tuple(dict.fromkeys(_runnable(system, architecture, variant)))
+
+
+def _runnable(system: str, architecture: str, variant: str) -> Iterator[str]:
+    own = normal_form(system, architecture, variant)
+    yield own
+    if architecture == "amd64":
+        for number in range(_number(variant, 1) - 1, 0, -1):
+            yield normal_form(system, "amd64", f"v{number}")
+        yield normal_form(system, "386", "")
+    elif architecture == "arm":
+        for number in range(_number(variant, 7) - 1, _LOWEST_ARM - 1, -1):
+            yield normal_form(system, "arm", f"v{number}")
+    elif architecture == "arm64":
+        for version in _versions_of_arm64(variant or "v8"):
+            yield normal_form(system, "arm64", version)
+        yield from _runnable(system, "arm", "v8")
+
+
+def _versions_of_arm64(variant: str) -> Iterator[str]:
+    major, _, minor = variant.partition(".")
+    number, below = _number(major, 0), _number(minor, 0)
+    if number == 9:
+        yield from (f"v9.{each}" for each in range(below, -1, -1))
+        # Armv9.0 is what Armv8.5 became.
+        number, below = 8, below + 5
+    if number == 8:
+        yield from (f"v8.{each}" for each in range(below, -1, -1))
+
+
+def _number(text: str, default: int) -> int:
+    digits = text.removeprefix("v")
+    return min(int(digits), _HIGHEST) if digits.isdecimal() else default
