@@ -450,7 +450,7 @@ def test_odd_annotations_and_platforms_name_nothing_and_break_nothing(
         imported(run, stored.packed(workdir / f"{number}.tar", files), f"demo:{number}")
     files = stored.files({"": image}, platform="linux/amd64")
     elsewhere = replace(run, store=workdir / "other")
-    refused(elsewhere, stored.packed(workdir / "odd.tar", files), "a platform that is no object")
+    refused(elsewhere, stored.packed(workdir / "odd.tar", files), "a platform that is none")
 
 
 def test_an_error_does_not_quote_megabytes(run: Runner, workdir: Path) -> None:
