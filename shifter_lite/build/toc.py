@@ -3,7 +3,7 @@ r"""Tables of contents: the headers of a layer, kept beside its blob in the cach
 They are made while the layer is downloaded, so that all layers can be planned
 before any data is read.  A file is::
 
-    "shifter-lite toc 3\n"  blob's digest "\n"  diff_id "\n"
+    "shifter-lite toc 4\n"  blob's digest "\n"  diff_id "\n"
     records                  type mode mtime size offset stored, lengths of name and link,
                              numbers of segments and xattrs, name, link, segments, xattrs
     one record of type 0     whose size is the number of records before it
@@ -24,7 +24,7 @@ from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import Damaged
 
-_MAGIC = b"shifter-lite toc 3\n"
+_MAGIC = b"shifter-lite toc 4\n"
 _RECORD = struct.Struct("<BHqQQQIIII")
 _XATTR = struct.Struct("<II")
 _SEGMENT = struct.Struct("<QQ")
