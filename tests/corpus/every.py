@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.corpus import (
     compression,
+    data,
     ends,
     extended,
     headers,
@@ -35,5 +36,6 @@ CASES = [
     *sparse.CASES,
     *ends.CASES,
     *compression.CASES,
+    *data.CASES,
     *whole.CASES,
 ]
