@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -142,6 +143,21 @@ def test_an_image_of_which_much_was_deleted_is_no_larger_than_what_is_left(tmp_p
     assert len(image) < 2 * BLOCK
     # And is what it would be if it had never been there.
     assert image == build([images.layer([kept])], tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 30])
+def test_what_held_only_deleted_files_is_not_counted(kept: int, tmp_path: Path) -> None:
+    # unsquashfs takes an image with more fragments than inodes for a damaged one.
+    files = [images.file(f"{n:02}", noise(100_000, n)) for n in range(60)]
+    gone = [images.whiteout(f"{n:02}") for n in range(60) if n < 59 - kept or n == 59]
+    layers = [images.layer(files), images.layer(gone)]
+    image = build(layers, tmp_path)
+    inodes, fragments = struct.unpack_from("<4xI8xI", image)
+    assert fragments == kept
+    assert inodes == 5 + kept
+    for n in range(59 - kept, 59):
+        assert noise(100_000, n) in image
+    assert noise(100_000, 59)[:200] not in image
 
 
 def test_a_layer_that_changes_only_owners_and_modes_costs_nothing(tmp_path: Path) -> None:

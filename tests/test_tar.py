@@ -152,10 +152,16 @@ def test_an_archive_cut_in_a_header_is_damaged(cut: int) -> None:
         read(archive(info("a"), info("b"))[: 512 + cut])
 
 
-@given(st.integers(0, 1023))
+@given(st.integers(0, 599))
 def test_an_archive_cut_in_data_is_damaged(cut: int) -> None:
     with pytest.raises(BadImage, match="cut off in 'name'"):
         read(archive(info("name", size=600))[: 512 + cut])
+
+
+@given(st.integers(600, 1024))
+def test_an_archive_may_end_with_the_last_byte_of_data(end: int) -> None:
+    (found,) = read(archive(info("name", size=600))[: 512 + end])
+    assert found.size == 600
 
 
 @given(st.integers(0, 511), st.integers(1, 255))
@@ -227,6 +233,40 @@ def test_a_global_pax_header_may_hold_a_comment_but_no_name() -> None:
     assert len(read(pax(b"17 comment=hello\n", b"g") + archive(info("name")))) == 1
     with pytest.raises(BadImage, match="global"):
         read(pax(b"12 path=xyz\n", b"g") + archive(info("name")))
+
+
+def test_an_empty_record_of_pax_leaves_the_headers_own() -> None:
+    body = b"8 path=\n" + b"8 size=\n" + b"9 mtime=\n" + b"7 uid=\n"
+    (found,) = read(pax(body) + archive(info("name", size=7, mtime=9)))
+    assert (found.name, found.size, found.mtime) == (b"name", 7, 9)
+
+
+def test_only_the_last_of_two_pax_headers_counts_and_gnus_name_beats_it() -> None:
+    both = pax(b"12 path=one\n") + pax(b"11 mtime=5\n")
+    assert [(m.name, m.mtime) for m in read(both + archive(info("name")))] == [(b"name", 5)]
+    long = spoil(archive(info("L", size=3)), 156, b"L")[:512] + b"gnu".ljust(512, b"\0")
+    assert read(long + pax(b"12 path=pax\n") + archive(info("name")))[0].name == b"gnu"
+
+
+@pytest.mark.parametrize("number", [1 << 63, 1 << 90, -(1 << 63) - 1])
+def test_a_number_beyond_64_bits_is_refused(number: int) -> None:
+    field = bytearray((number % (1 << 96)).to_bytes(12, "big"))
+    field[0] |= 0x80
+    for at in (124, 136):
+        with pytest.raises(BadImage, match="beyond 64 bits"):
+            read(spoil(archive(info("name")), at, bytes(field)))
+
+
+def test_a_sparse_file_of_less_than_nothing_is_refused() -> None:
+    with pytest.raises(BadImage, match="negative size"):
+        read(spoil(spoil(archive(info("name")), 483, b"\xff" * 12), 156, b"S"))
+
+
+def test_a_hard_links_data_is_passed_over_and_its_size_alone_means_nothing() -> None:
+    link = spoil(archive(info("link", type=tarfile.LNKTYPE, linkname="a")), 124, b"00000001130\0")
+    for data in (b"", b"data".ljust(1024, b"\0")):
+        found = read(link[:512] + data + archive(info("name")))
+        assert [m.name for m in found] == [b"link", b"name"]
 
 
 def test_an_extension_that_announces_nothing_is_refused() -> None:

@@ -23,6 +23,8 @@ _INFLATED = 1 << 20
 _MAGIC_LENGTH = 8
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_LAST_WORDS = b"so it ends"
+_LAST_FRAME = zstandard.ZstdCompressor().compress(_LAST_WORDS)
 _REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
 
 
@@ -81,18 +83,34 @@ def _next_member(data: bytes) -> bytes:
 
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate the frames of a zstd file, RFC 8878; skippable ones are skipped."""
+    """Inflate the frames of a zstd file, RFC 8878; skippable ones are skipped.
+
+    zstandard takes a frame that is cut off for one that ends.  So we let another frame
+    follow, which a frame that is not at its end swallows or stumbles over.
+    """
+    # In two pieces: libzstd takes a piece that is a frame for one, even in the middle of another.
+    source = cast("IO[bytes]", _Source(chain(pieces, [_LAST_FRAME[:1], _LAST_FRAME[1:]])))
     reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-        cast("IO[bytes]", _Source(pieces)), read_size=_PIECE, read_across_frames=True
+        source, read_size=_PIECE, read_across_frames=True
     )
-    while True:
-        try:
-            data = reader.read(_INFLATED)
-        except zstandard.ZstdError as error:
-            raise BadImage(f"its zstd data is damaged: {error}") from error
-        if not data:
-            return
-        yield data
+    held = b""
+    while data := _read(reader):
+        # Only at the end it is less than we asked for.
+        if len(data) < len(_LAST_WORDS):
+            held += data
+        else:
+            yield held
+            held = data
+    if not held.endswith(_LAST_WORDS):
+        raise BadImage("its zstd data is cut off")
+    yield held[: -len(_LAST_WORDS)]
+
+
+def _read(reader: zstandard.ZstdDecompressionReader) -> bytes:
+    try:
+        return reader.read(_INFLATED)
+    except zstandard.ZstdError as error:
+        raise BadImage(f"its zstd data is damaged: {error}") from error
 
 
 def _is_skippable(data: bytes) -> bool:

@@ -32,8 +32,15 @@ def keep(
         return end
     keeper = _Keeper(file, end, contents, compressor)
     waste = sum(keeper.blot(start, stop) for start, stop in _dead_blocks(contents, live))
+    needed = _needed_fragments(contents, live)
     for fragment, parts in _dead_parts(contents, live).items():
-        waste += keeper.blot_parts(fragment, parts)
+        if fragment in needed:
+            waste += keeper.blot_parts(fragment, parts)
+        else:
+            start, word = contents.fragments[fragment]
+            waste += keeper.blot(start, start + (word & ~PLAIN))
+    if len(needed) < len(contents.fragments):
+        _renumber_fragments(contents, needed)
     if waste * _MOST_WASTE > keeper.end:
         keeper.compact(begin, live)
     return keeper.end
@@ -88,6 +95,25 @@ def _dead_parts(contents: Contents, live: bytearray) -> dict[int, list[tuple[int
         fragment, offset = divmod(place, 1 << 32)
         found.setdefault(fragment, []).append((offset, size))
     return found
+
+
+def _needed_fragments(contents: Contents, live: bytearray) -> set[int]:
+    """Return the numbers of the fragments that live files are in."""
+    return {
+        contents.places[number] >> 32
+        for number, size in enumerate(contents.sizes)
+        if size < BLOCK and live[number]
+    }
+
+
+def _renumber_fragments(contents: Contents, needed: set[int]) -> None:
+    """Count NEEDED fragments only: tools refuse an image with more fragments than inodes."""
+    numbers = {old: new for new, old in enumerate(sorted(needed))}
+    contents.fragments = [contents.fragments[old] for old in numbers]
+    for number, size in enumerate(contents.sizes):
+        if size < BLOCK:
+            fragment, offset = divmod(contents.places[number], 1 << 32)
+            contents.places[number] = numbers.get(fragment, 0) << 32 | offset
 
 
 class _Keeper:

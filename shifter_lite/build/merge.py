@@ -11,10 +11,11 @@ replacement leaves the others their content.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from shifter_lite.build import tar
 from shifter_lite.build.tar import Member, Xattrs, shown
-from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
+from shifter_lite.build.tree import Device, Directory, Fifo, File, Node, Symlink
 from shifter_lite.config import Policy
 from shifter_lite.errors import BadImage
 
@@ -23,7 +24,8 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _LONGEST_COMPONENT = 255
 _LONGEST_TARGET = 4095
-_MOST_SYMLINKS = 40
+# As many as docker and containerd follow.
+_MOST_SYMLINKS = 255
 _LATEST = (1 << 32) - 1
 # What a container needs to have mounted over it; a read-only image cannot be given it later.
 _MOUNT_POINTS = ((b"dev", 0o755), (b"proc", 0o755), (b"sys", 0o755), (b"tmp", 0o1777))
@@ -36,7 +38,7 @@ class Tree:
 
     ``linked`` are the nodes that were given a further name at some time, ``xattrs`` the extended
     attributes of those that have some.  ``files`` counts the files with data of all layers,
-    by which their data is known.
+    by which their data is known.  ``devices`` is where devices were put.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -46,6 +48,7 @@ class Tree:
         self.linked: set[Node] = set()
         self.xattrs: dict[Node, Xattrs] = {}
         self.files = 0
+        self.devices: list[tuple[Directory, bytes]] = []
         self._layers = 0
 
     def apply(self, members: Members) -> None:
@@ -62,7 +65,11 @@ class Tree:
             raise BadImage(f"layer {self._layers}: {error}", hint=error.hint) from error
 
     def finish(self) -> None:
-        """Add what must be there for a container to be mounted on."""
+        """Add what must be there for a container to be mounted on, and drop devices."""
+        for directory, name in self.devices:
+            # Devices are not for images; but what they replaced is gone.
+            if isinstance(directory.children.get(name), Device):
+                del directory.children[name]
         for name, mode in _MOUNT_POINTS:
             self.root.children.setdefault(name, Directory(mode))
         layer = _Layer(self)
@@ -80,25 +87,31 @@ class _Layer:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._root = tree.root
+        # What links of this layer may mean that is not, or not any more, in the tree.
         self._below: dict[bytes, Node] = {}
+        self._begun = tree.files
+        self._bare: set[Node] = set()
 
     def delete(self, members: Iterable[Member]) -> None:
         """Apply the whiteouts, once hard links to what they may delete are looked up."""
         whiteouts: list[list[bytes]] = []
         for member in members:
+            # Whatever its type: aufs had its whiteouts as hard links to one file.
+            if _WHITEOUT in member.name:
+                parts = _components(member.name, member.name)
+                if parts and parts[-1].startswith(_WHITEOUT):
+                    _check_whiteout(parts[-1], member)
+                    whiteouts.append(parts)
+                    continue
             if member.type == tar.LINK:
                 self._remember(_components(member.link, member.name))
-            elif _WHITEOUT in member.name:
-                parts = _components(member.name, member.name)
-                if parts[-1].startswith(_WHITEOUT):
-                    whiteouts.append(parts)
         for parts in whiteouts:
             self._delete(parts[:-1], parts[-1])
 
     def file(self, parts: Sequence[bytes]) -> File | None:
         """Return the file that opening PARTS would open, or None."""
         try:
-            directory, rest = self._walk(parts)
+            directory, rest, _ = self._walk(parts)
         except BadImage:
             return None
         node = directory.children.get(rest[0]) if len(rest) == 1 else None
@@ -106,13 +119,15 @@ class _Layer:
 
     def make(self, path: bytes) -> None:
         """Make the directory PATH, as far as nothing else is there."""
-        node, missing = self._walk(path.split(b"/")[1:])
+        node, missing, _ = self._walk(path.split(b"/")[1:])
         if missing and missing[0] not in node.children:
             self._directory(path.split(b"/")[1:], path)
 
     def _remember(self, target: list[bytes]) -> None:
-        if (node := self._find(target)) is not None:
-            self._below[b"/".join(target)] = node
+        # What leads nowhere below, may lead somewhere once this layer is there.
+        with suppress(BadImage):
+            if (node := self._find(target)) is not None:
+                self._below[b"/".join(target)] = node
 
     def _delete(self, parents: list[bytes], name: bytes) -> None:
         directory = self._find(parents, follow=True)
@@ -133,10 +148,15 @@ class _Layer:
             parts = _components(member.name, member.name)
             if not parts:
                 self._set_root(member)
-            elif any(part.startswith(_WHITEOUT) for part in parts):
-                _check_whiteout(parts, member)
-            else:
+            elif parts[0].startswith(_AUFS):
+                self._keep_aside(parts, member, content)
+            elif not parts[-1].startswith(_WHITEOUT):
                 self._add(parts, member, content)
+
+    def _keep_aside(self, parts: list[bytes], member: Member, content: int) -> None:
+        """Leave out what aufs kept its own books in, but for links to what lies there."""
+        if member.type == tar.FILE:
+            self._below[b"/".join(parts)] = self._inode(member, content)
 
     def _set_root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
@@ -144,8 +164,8 @@ class _Layer:
         self._set_attributes(self._root, member)
 
     def _add(self, parts: list[bytes], member: Member, content: int) -> None:
-        children = self._directory(parts[:-1], member.name).children
-        name = parts[-1]
+        directory = self._directory(parts[:-1], member.name)
+        children, name = directory.children, parts[-1]
         if member.type == tar.DIRECTORY:
             old = children.get(name)
             if not isinstance(old, Directory):
@@ -153,12 +173,17 @@ class _Layer:
             self._set_attributes(old, member)
         elif member.type == tar.LINK:
             children[name] = self._linked(member)
-        elif member.type in (tar.CHARACTER, tar.BLOCK_DEVICE):
-            # Devices are not for images; but what they replace is gone.
-            children.pop(name, None)
         else:
-            children[name] = node = _inode(member, content)
-            self._set_attributes(node, member)
+            children[name] = self._inode(member, content)
+        if isinstance(children[name], Device):
+            self._tree.devices.append((directory, name))
+
+    def _inode(self, member: Member, content: int) -> Node:
+        node = _node(member, content)
+        self._set_attributes(node, member)
+        if content < 0:
+            self._bare.add(node)
+        return node
 
     def _set_attributes(self, node: Node, member: Member) -> None:
         """Give NODE the attributes of MEMBER, as far as the policy keeps them; never setuid."""
@@ -167,7 +192,8 @@ class _Layer:
             mode |= 0o444
             if member.type == tar.DIRECTORY or mode & 0o111:
                 mode |= 0o111
-        node.mode = mode
+        # Nobody asks for a symbolic link's mode, and Linux gives it this one.
+        node.mode = 0o777 if member.type == tar.SYMLINK else mode
         node.mtime = min(max(member.mtime, 0), _LATEST)
         if self._tree.policy.user_xattrs:
             self._tree.xattrs.pop(node, None)
@@ -189,7 +215,7 @@ class _Layer:
 
     def _find(self, parts: Sequence[bytes], *, follow: bool = False) -> Node | None:
         """Return the node at PARTS; a symbolic link at its end is followed if FOLLOW."""
-        found, missing = self._walk(parts if follow else parts[:-1])
+        found, missing, _ = self._walk(parts if follow else parts[:-1])
         if missing:
             return None
         if follow or not parts:
@@ -198,28 +224,41 @@ class _Layer:
 
     def _directory(self, parts: Sequence[bytes], what: bytes) -> Directory:
         """Return the directory at PARTS, made where it is missing or something else."""
-        node, missing = self._walk(parts)
+        node, missing, followed = self._walk(parts)
         for part in missing:
             if len(part) > _LONGEST_COMPONENT:
                 raise BadImage(f"{shown(what)} has a name that is too long")
+            old = node.children.get(part)
+            # A directory may well replace a lower layer's file; but that file has to be meant.
+            if old is not None and (followed or self._is_own(old)):
+                raise BadImage(f"{shown(what)} is below what is no directory: {shown(part)}")
             child = node.children[part] = Directory(0o755)
             node = child
         return node
 
-    def _walk(self, parts: Sequence[bytes]) -> tuple[Directory, list[bytes]]:
-        """Follow PARTS from the root, as if chrooted; return how far it went and what is missing.
+    def _is_own(self, node: Node) -> bool:
+        """Return whether NODE, no directory, came with this layer."""
+        return node in self._bare or (isinstance(node, File) and node.content >= self._begun)
 
-        The returned node is a directory, and what is missing holds no ``..``.
+    def _walk(self, parts: Sequence[bytes]) -> tuple[Directory, list[bytes], bool]:
+        """Follow PARTS from the root, as if chrooted.
+
+        Returns the directory to which it went, what is missing below it, without any
+        ``..``, and whether a symbolic link was followed.
         """
         path = [self._root]
         todo = list(reversed(parts))
+        missing: list[bytes] = []
         followed = 0
         while todo:
             part = todo.pop()
             if part == b"..":
-                del path[1 if len(path) == 1 else -1 :]
+                if missing:
+                    missing.pop()
+                else:
+                    del path[max(1, len(path) - 1) :]
                 continue
-            node = path[-1].children.get(part)
+            node = None if missing else path[-1].children.get(part)
             if isinstance(node, Symlink):
                 followed += 1
                 if followed > _MOST_SYMLINKS:
@@ -230,15 +269,8 @@ class _Layer:
             elif isinstance(node, Directory):
                 path.append(node)
             else:
-                return path[-1], _plain([part, *reversed(todo)], parts)
-        return path[-1], []
-
-
-def _plain(missing: list[bytes], parts: Sequence[bytes]) -> list[bytes]:
-    """Refuse ``..`` in what a symbolic link says is missing."""
-    if b".." in missing:
-        raise BadImage(f"a symbolic link leads nowhere at {shown(b'/'.join(parts))}")
-    return missing
+                missing.append(part)
+        return path[-1], missing, followed > 0
 
 
 def _components(name: bytes, what: bytes) -> list[bytes]:
@@ -247,26 +279,27 @@ def _components(name: bytes, what: bytes) -> list[bytes]:
     for part in parts:
         if part == b"..":
             raise BadImage(f"{shown(what)} climbs out of its directory")
-        if len(part) > _LONGEST_COMPONENT:
+        if len(part.removeprefix(_WHITEOUT)) > _LONGEST_COMPONENT:
             raise BadImage(f"{shown(what)} has a name that is too long")
         if b"\0" in part:
             raise BadImage(f"{shown(what)} has a name with a NUL")
     return parts
 
 
-def _check_whiteout(parts: list[bytes], member: Member) -> None:
-    if parts[-1] == _WHITEOUT or any(part.startswith(_WHITEOUT) for part in parts[:-1]):
-        # aufs kept its own books below such directories; nothing of them is the image's.
-        if parts[0].startswith(_AUFS):
-            return
+def _check_whiteout(name: bytes, member: Member) -> None:
+    if name.removeprefix(_WHITEOUT) in (b"", b".", b".."):
         raise BadImage(f"{shown(member.name)} is a malformed whiteout")
 
 
-def _inode(member: Member, content: int) -> Node:
+def _node(member: Member, content: int) -> Node:
     if member.type == tar.FILE:
         return File(content)
     if member.type == tar.FIFO:
         return Fifo()
-    if not 0 < len(member.link) <= _LONGEST_TARGET:
+    if member.type in (tar.CHARACTER, tar.BLOCK_DEVICE):
+        return Device()
+    if not member.link:
         raise BadImage(f"{shown(member.name)} is a symbolic link to nothing")
+    if len(member.link) > _LONGEST_TARGET:
+        raise BadImage(f"{shown(member.name)} is a symbolic link that is too long")
     return Symlink(member.link)

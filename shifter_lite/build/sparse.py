@@ -25,6 +25,8 @@ Copy = Callable[[int], Iterator[memoryview]]
 def checked(pairs: Iterable[tuple[int, int]], size: int, stored: int) -> Segments:
     """Return PAIRS of a file of SIZE bytes, STORED of which are in the archive; raises BadImage."""
     segments = tuple(pairs)
+    if size < 0:
+        raise BadImage("a sparse file has a negative size")
     end = 0
     for offset, length in segments:
         if offset < end or length < 0 or offset + length > size:
@@ -64,8 +66,12 @@ def _pairs(field: bytes, number: Number) -> list[tuple[int, int]]:
 
 def in_records(records: Mapping[bytes, bytes]) -> list[tuple[int, int]]:
     """Return the map in pax RECORDS of version 0.0 or 0.1."""
-    words = [word for word in records.get(b"GNU.sparse.map", b"").split(b",") if word]
-    return _paired([_decimal(word) for word in words])
+    text = records.get(b"GNU.sparse.map", b"")
+    pairs = _paired([_decimal(word) for word in text.split(b",")] if text else [])
+    count = records.get(b"GNU.sparse.numblocks")
+    if count is not None and _decimal(count) != len(pairs):
+        raise BadImage(f"a sparse file's map has {len(pairs)} pairs, not {count[:64]!r}")
+    return pairs
 
 
 def in_data(read: Read) -> tuple[list[tuple[int, int]], int]:

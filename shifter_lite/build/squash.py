@@ -28,7 +28,7 @@ from shifter_lite.records import Content, Image, seal
 
 # What a recipe covers: our writer, its compressor, the merge's policy.  A change in
 # what the same layers become must change it, or old images would stand for new.
-_WRITER = "shifter-lite-1"
+_WRITER = "shifter-lite-2"
 _MAGIC = b"shifter-lite image 1"
 _ALIGNMENT = 4096
 _LARGEST_ACCOUNT = 65536

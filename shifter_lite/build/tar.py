@@ -10,14 +10,15 @@ Python's own tarfile does just that, and takes 30 microseconds an entry.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Final, NamedTuple
 from zlib import adler32
 
-from shifter_lite.build import sparse
+from shifter_lite.build import pax, sparse
+from shifter_lite.build.pax import Xattrs as Xattrs
 from shifter_lite.build.sparse import Segments
+from shifter_lite.build.stream import Stream as Stream
 from shifter_lite.errors import BadImage
 
 BLOCK: Final = 512
@@ -26,15 +27,8 @@ _FILE_TYPES = b"\x0007S"
 _ZERO_BLOCK = bytes(BLOCK)
 # Longest name that Linux takes is 4096 bytes; xattrs of a file are at most 64 KiB.
 _LARGEST_EXTENSION = 1 << 20
-_USER_XATTR = b"SCHILY.xattr.user."
-# XATTR_NAME_MAX and XATTR_SIZE_MAX of Linux.
-_LONGEST_XATTR_NAME = 255
-_LARGEST_XATTR = 1 << 16
 _LARGEST_ID = (1 << 32) - 1
-
-
-# Names and values.
-Xattrs = tuple[tuple[bytes, bytes], ...]
+_LARGEST_NUMBER = (1 << 63) - 1
 
 
 class Member(NamedTuple):
@@ -42,8 +36,8 @@ class Member(NamedTuple):
 
     ``type`` is one of the constants above, ``size`` that of the file, ``offset`` the
     place of its ``stored`` bytes in the uncompressed archive.  Those are all of the file,
-    or, if it is sparse, what belongs to its ``segments``.  Of extended attributes only
-    ``user.*`` are told.
+    or, if it is sparse, what belongs to its ``segments``.  What a hard link has as its size
+    means nothing.  Of extended attributes only ``user.*`` are told.
     """
 
     name: bytes
@@ -58,103 +52,58 @@ class Member(NamedTuple):
     xattrs: Xattrs = ()
 
 
-class Stream:
-    """Bytes that come in pieces, read in order, every one of them hashed if HASHED."""
+class _Announced(NamedTuple):
+    """What extension headers say of the next member; GNU's long name and link beat pax's."""
 
-    def __init__(self, pieces: Iterator[bytes], *, hashed: bool = False) -> None:
-        """Read PIECES."""
-        self._pieces = pieces
-        self._hash = hashlib.sha256() if hashed else None
-        self._piece = b""
-        self._at = 0
-        self._before = 0
+    records: pax.Records
+    name: bytes
+    link: bytes
 
-    @property
-    def position(self) -> int:
-        """How many bytes were read or skipped."""
-        return self._before + self._at
 
-    def read(self, size: int) -> bytes:
-        """Return the next SIZE bytes, or fewer at the end."""
-        end = self._at + size
-        if end <= len(self._piece):
-            data = self._piece[self._at : end]
-            self._at = end
-            return data
-        return b"".join(self.copy(size))
-
-    def view(self, size: int) -> bytes | memoryview:
-        """Return the next SIZE bytes, or fewer at the end, without copying them if that can be."""
-        end = self._at + size
-        if end <= len(self._piece):
-            data = memoryview(self._piece)[self._at : end]
-            self._at = end
-            return data
-        return b"".join(self.copy(size))
-
-    def copy(self, size: int) -> Iterator[memoryview]:
-        """Yield the next SIZE bytes in pieces, fewer at the end."""
-        while size > 0 and (self._at < len(self._piece) or self._next()):
-            take = min(size, len(self._piece) - self._at)
-            yield memoryview(self._piece)[self._at : self._at + take]
-            self._at += take
-            size -= take
-
-    def skip(self, size: int) -> int:
-        """Pass over the next SIZE bytes; return how many there were."""
-        start = self.position
-        left = size - (len(self._piece) - self._at)
-        while left > 0:
-            self._at = len(self._piece)
-            if not self._next():
-                return self.position - start
-            left -= len(self._piece)
-        self._at = len(self._piece) + left
-        return size
-
-    def drain(self) -> str:
-        """Read to the end; return the digest of everything that ever came, if it was hashed."""
-        self._at = len(self._piece)
-        while self._next():
-            self._at = len(self._piece)
-        return f"sha256:{self._hash.hexdigest()}" if self._hash else ""
-
-    def _next(self) -> bool:
-        self._before += len(self._piece)
-        self._at = 0
-        for piece in self._pieces:
-            if piece:
-                if self._hash:
-                    self._hash.update(piece)
-                self._piece = piece
-                return True
-        self._piece = b""
-        return False
+_NOTHING = _Announced({}, b"", b"")
 
 
 def members(stream: Stream) -> Iterator[Member]:
     """Yield the members of the archive that STREAM begins with; raises BadImage."""
-    extensions: dict[bytes, bytes] = {}
+    announced = _NOTHING
+    carried = 0
     while True:
-        header = stream.read(BLOCK)
+        header = _next_header(stream, carried)
+        carried = 0
         if header == _ZERO_BLOCK or not header:
-            if extensions:
+            if announced is not _NOTHING:
                 raise BadImage("the archive ends after a header that announces a member")
             _check_end(stream, header)
             return
-        _check_header(header, stream.position - BLOCK)
+        _check_header(header, stream.position - len(header))
         kind = header[156]
         if kind in b"xgLK":
-            _extend(extensions, kind, header, stream)
+            announced = _extend(announced, kind, header, stream)
             continue
-        member = _member(header, kind, extensions, stream)
-        extensions = {}
-        end = member.offset + member.stored + -member.stored % BLOCK
+        member = _member(header, kind, announced, stream)
+        announced = _NOTHING
         yield member
-        # Whoever wanted the data has read it.
-        left = end - stream.position
-        if stream.skip(left) < left:
+        # Whoever wanted the data has read it; the last block need not be filled.
+        left = member.offset + member.stored - stream.position
+        if stream.skip(left + -member.stored % BLOCK) < left:
             raise BadImage(f"the archive is cut off in {shown(member.name)}")
+        if member.type == LINK:
+            carried = member.size
+
+
+def _next_header(stream: Stream, carried: int) -> bytes:
+    """Return the next header, past the CARRIED bytes of data that the last member may have.
+
+    POSIX lets pax give a hard link the data of its file.  But others wrote a size
+    and no data, so that what looks like a header is one.
+    """
+    header = stream.read(BLOCK)
+    if carried and len(header) == BLOCK and header != _ZERO_BLOCK and not _is_header(header):
+        left = carried + -carried % BLOCK - BLOCK
+        if stream.skip(left) < left:
+            raise BadImage("the archive is cut off in the data of a hard link")
+        header = stream.read(BLOCK)
+    return header
 
 
 def _check_end(stream: Stream, header: bytes) -> None:
@@ -166,10 +115,18 @@ def _check_end(stream: Stream, header: bytes) -> None:
 def _check_header(header: bytes, position: int) -> None:
     if len(header) < BLOCK:
         raise BadImage(f"the archive is cut off in a header at byte {position}")
-    blanked = header[:148] + b"        " + header[156:]
-    said = _number(header[148:156], "checksum", position)
-    if said != checksum(blanked) and said != _signed_checksum(blanked):
+    if not _is_header(header):
         raise BadImage(f"the archive has no proper header at byte {position}")
+
+
+def _is_header(block: bytes) -> bool:
+    blanked = block[:148] + b"        " + block[156:]
+    try:
+        said = _number(block[148:156], "checksum", 0)
+    except BadImage:
+        return False
+    # The sum of signed bytes is slow to reckon, and almost never wanted.
+    return said == checksum(blanked) or said == _signed_checksum(blanked)
 
 
 def checksum(blanked: bytes) -> int:
@@ -190,7 +147,10 @@ def _number(field: bytes, what: str, position: int) -> int:
         value = int.from_bytes(field, "big")
         bits = 8 * len(field)
         # The first bit says "base-256", the next is the sign.
-        return value - (1 << bits) if field[0] & 0x40 else value - (1 << bits - 1)
+        value -= 1 << bits if field[0] & 0x40 else 1 << bits - 1
+        if not -_LARGEST_NUMBER - 1 <= value <= _LARGEST_NUMBER:
+            raise BadImage(f"a header has a {what} beyond 64 bits at byte {position}: {value}")
+        return value
     digits = field.strip(b" \0").partition(b"\0")[0].rstrip(b" ")
     if not digits:
         return 0
@@ -207,62 +167,60 @@ def _text(field: bytes) -> bytes:
     return field if end < 0 else field[:end]
 
 
-def _member(header: bytes, kind: int, extensions: dict[bytes, bytes], stream: Stream) -> Member:
+def _member(header: bytes, kind: int, announced: _Announced, stream: Stream) -> Member:
     position = stream.position
-    name = extensions.get(b"path") or _header_name(header)
-    link = extensions.get(b"linkpath") or _text(header[157:257])
-    size = _size(header, extensions, position)
-    _check_ids(header, extensions, position)
-    if kind in _FILE_TYPES:
-        # Before ustar, a directory was a file with a name that ends so.
-        kind = DIRECTORY if name.endswith(b"/") and kind != 0x37 else FILE
-    elif kind not in b"123456":
-        raise BadImage(f"{shown(name)} has an unknown type: {chr(kind)!r}")
+    records = announced.records
+    name = announced.name or records.get(b"path") or _header_name(header)
+    link = announced.link or records.get(b"linkpath") or _text(header[157:257])
+    _check_ids(header, records, position)
+    kind = _type(kind, name)
+    size = _size(header, records, position)
     mode = _number(header[100:108], "mode", position) & 0o7777
-    mtime = _mtime(header, extensions, position)
-    xattrs = _xattrs(extensions) if extensions else ()
-    if kind != FILE:
+    mtime = _mtime(header, records, position)
+    xattrs = pax.user_xattrs(records) if records else ()
+    if kind not in (FILE, LINK):
         return Member(name, kind, mode, mtime, 0, position, link, 0, (), xattrs)
+    if size < 0:
+        raise BadImage(f"a header has a negative size at byte {position}")
+    if kind == LINK:
+        return Member(name, kind, mode, mtime, size, position, link, 0, (), xattrs)
     member = Member(name, kind, mode, mtime, size, position, link, size, (), xattrs)
-    if header[156] == ord("S") or any(key.startswith(b"GNU.sparse.") for key in extensions):
+    if header[156] == ord("S") or any(key.startswith(b"GNU.sparse.") for key in records):
         try:
-            return _sparse(member, header, extensions, stream)
+            return _sparse(member, header, records, stream)
         except BadImage as error:
             raise BadImage(f"{shown(name)}: {error}") from error
     return member
 
 
-def _xattrs(extensions: dict[bytes, bytes]) -> Xattrs:
-    found = []
-    for key, value in sorted(extensions.items()):
-        if key.startswith(_USER_XATTR):
-            name = key.removeprefix(b"SCHILY.xattr.")
-            if len(name) > _LONGEST_XATTR_NAME or len(value) > _LARGEST_XATTR or b"\0" in name:
-                raise BadImage(f"an extended attribute is too large: {shown(name[:64])}")
-            found.append((name, value))
-    return tuple(found)
+def _type(kind: int, name: bytes) -> int:
+    """Return the type of the member NAME whose header says KIND; raises BadImage."""
+    if kind == 0 and name.endswith(b"/"):
+        # Before ustar, a directory was a file with a name that ends so.
+        return DIRECTORY
+    if kind in _FILE_TYPES:
+        return FILE
+    if kind not in b"123456":
+        raise BadImage(f"{shown(name)} has an unknown type: {chr(kind)!r}")
+    return kind
 
 
-def _sparse(
-    member: Member, header: bytes, extensions: dict[bytes, bytes], stream: Stream
-) -> Member:
+def _sparse(member: Member, header: bytes, records: pax.Records, stream: Stream) -> Member:
     """Return MEMBER with its real size, its real name, and its data where it belongs."""
     stored = member.size
     if header[156] == ord("S"):
         read = partial(_number, what="sparse map", position=member.offset)
         pairs, size = sparse.in_headers(header, stream.read, read)
     else:
-        if extensions.get(b"GNU.sparse.major") == b"1":
+        if records.get(b"GNU.sparse.major") == b"1":
             pairs, taken = sparse.in_data(stream.read)
             stored -= taken
         else:
-            pairs = sparse.in_records(extensions)
-        key = next(
-            k for k in (b"GNU.sparse.realsize", b"GNU.sparse.size", b"") if not k or k in extensions
-        )
-        size = _decimal(extensions, key) if key else member.size
+            pairs = sparse.in_records(records)
+        said = records.keys() & {b"GNU.sparse.realsize", b"GNU.sparse.size"}
+        size = pax.natural(records, max(said)) if said else member.size
     return member._replace(
-        name=extensions.get(b"GNU.sparse.name", member.name),
+        name=records.get(b"GNU.sparse.name", member.name),
         size=size,
         offset=stream.position,
         stored=stored,
@@ -272,55 +230,53 @@ def _sparse(
 
 def _header_name(header: bytes) -> bytes:
     name = _text(header[:100])
-    # GNU's magic is "ustar  ", and it keeps times where POSIX keeps the prefix.
-    if header[257:263] == b"ustar\0" and header[345]:
-        return _text(header[345:500]) + b"/" + name
+    if header[345] and (prefix := _prefix(header)):
+        return prefix + b"/" + name
     return name
 
 
-def _size(header: bytes, extensions: dict[bytes, bytes], position: int) -> int:
-    if b"size" in extensions:
-        return _decimal(extensions, b"size")
-    size = _number(header[124:136], "size", position)
-    if size < 0:
-        raise BadImage(f"a header has a negative size at byte {position}")
-    return size
+def _prefix(header: bytes) -> bytes:
+    """Return the first part of a long name, where POSIX keeps it and GNU keeps times."""
+    magic = header[257:265]
+    if magic.startswith(b"ustar\0"):
+        # Schilling's star ends its header so, and keeps times in the last bytes of the prefix.
+        return _text(header[345 : 476 if header.endswith(b"tar\0") else 500])
+    if magic == b"ustar  \0":
+        try:
+            _number(header[345:357], "time", 0)
+            _number(header[357:369], "time", 0)
+        except BadImage:
+            # docker wrote so when Go was young, and all that is written in Go reads it.
+            prefix = _text(header[345:500])
+            return prefix if prefix.isascii() else b""
+    return b""
 
 
-def _check_ids(header: bytes, extensions: dict[bytes, bytes], position: int) -> None:
+def _size(header: bytes, records: pax.Records, position: int) -> int:
+    if b"size" in records:
+        return pax.natural(records, b"size")
+    return _number(header[124:136], "size", position)
+
+
+def _check_ids(header: bytes, records: pax.Records, position: int) -> None:
     """Refuse owners that Linux does not have; cut to 32 bits they could become root."""
-    for key, field in ((b"uid", header[108:116]), (b"gid", header[116:124])):
+    for key, field_ in ((b"uid", header[108:116]), (b"gid", header[116:124])):
         value = (
-            _decimal(extensions, key)
-            if key in extensions
-            else _number(field, key.decode(), position)
+            pax.natural(records, key) if key in records else _number(field_, key.decode(), position)
         )
         if not 0 <= value <= _LARGEST_ID:
             raise BadImage(f"a header has a bad {key.decode()} at byte {position}: {value}")
 
 
-def _mtime(header: bytes, extensions: dict[bytes, bytes], position: int) -> int:
+def _mtime(header: bytes, records: pax.Records, position: int) -> int:
     """Return the time of last change in whole seconds, rounded down as Linux does."""
-    if b"mtime" not in extensions:
-        return _number(header[136:148], "mtime", position)
-    text = extensions[b"mtime"]
-    whole, _, fraction = text.partition(b".")
-    digits = whole.removeprefix(b"-")
-    if not digits.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 18:
-        raise BadImage(f"a pax header has a bad mtime: {text[:64]!r}")
-    value = int(whole)
-    return value - 1 if whole.startswith(b"-") and fraction.strip(b"0") else value
+    if b"mtime" in records:
+        return pax.seconds(records, b"mtime")
+    return _number(header[136:148], "mtime", position)
 
 
-def _decimal(extensions: dict[bytes, bytes], key: bytes) -> int:
-    text = extensions[key]
-    if not text.isdigit() or len(text) > 18:
-        raise BadImage(f"a pax header has a bad {key.decode()}: {text[:64]!r}")
-    return int(text)
-
-
-def _extend(extensions: dict[bytes, bytes], kind: int, header: bytes, stream: Stream) -> None:
-    """Add what an extension header says of the next member to EXTENSIONS."""
+def _extend(announced: _Announced, kind: int, header: bytes, stream: Stream) -> _Announced:
+    """Return what is ANNOUNCED of the next member, with what this extension header says."""
     size = _number(header[124:136], "size", stream.position)
     if not 0 <= size <= _LARGEST_EXTENSION:
         raise BadImage(f"an extended header has {size} bytes")
@@ -328,40 +284,18 @@ def _extend(extensions: dict[bytes, bytes], kind: int, header: bytes, stream: St
     padding = -size % BLOCK
     if len(data) < size or stream.skip(padding) < padding:
         raise BadImage("the archive is cut off in an extended header")
-    if kind in b"LK":
-        # The last long name wins, as in GNU tar.
-        extensions[b"path" if kind == ord("L") else b"linkpath"] = _text(data)
-        return
-    records: dict[bytes, bytes] = {}
-    for key, value in _pax_records(data):
-        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-            # Version 0.0 repeats them; 0.1 has the same numbers in one record.
-            records[b"GNU.sparse.map"] = records.get(b"GNU.sparse.map", b"") + value + b","
-        else:
-            records[key] = value
-    if kind == ord("g"):
-        # Global headers hold comments (git archive); one that renames every file is no layer.
-        if records.keys() & {b"path", b"linkpath", b"size"}:
-            raise BadImage("a global pax header names one file")
-        return
-    extensions |= records
-
-
-def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the records of a pax header: ``LENGTH KEY=VALUE`` and a newline."""
-    at = 0
-    while at < len(data):
-        space = data.find(b" ", at, at + 20)
-        digits = data[at:space] if space > at else b""
-        end = at + int(digits) if digits.isdigit() else 0
-        record = data[space + 1 : end]
-        key, equals, value = record[:-1].partition(b"=")
-        if end > len(data) or not record.endswith(b"\n") or not equals or not key:
-            raise BadImage("a pax header has a malformed record")
-        if b"\0" in value and key in (b"path", b"linkpath"):
-            raise BadImage("a pax header has a name with a NUL")
-        yield key, value
-        at = end
+    # Of several of a kind the last one counts, as in GNU tar and in Go.
+    if kind == ord("L"):
+        return announced._replace(name=_text(data))
+    if kind == ord("K"):
+        return announced._replace(link=_text(data))
+    records = pax.records(data)
+    if kind == ord("x"):
+        return announced._replace(records=records)
+    # Global headers hold comments (git archive); one that renames every file is no layer.
+    if records.keys() & {b"path", b"linkpath", b"size"}:
+        raise BadImage("a global pax header names one file")
+    return announced
 
 
 def shown(name: bytes) -> str:

@@ -3,12 +3,14 @@ r"""Tables of contents: the headers of a layer, kept beside its blob in the cach
 They are made while the layer is downloaded, so that all layers can be planned
 before any data is read.  A file is::
 
-    "shifter-lite toc 3\n"  blob's digest "\n"  diff_id "\n"
+    "shifter-lite toc 4\n"  blob's digest "\n"  diff_id "\n"
     records                  type mode mtime size offset stored, lengths of name and link,
                              numbers of segments and xattrs, name, link, segments, xattrs
-    one record of type 0     whose size is the number of records before it
+    one record of type 0     whose size is the number of records before it,
+                             and its offset the CRC-32 of them and of the diff_id
 
-It has no business outside the cache: one that does not read well is made again.
+It has no business outside the cache: one that has changed, as it may after a power loss, is
+made again.
 """
 
 from __future__ import annotations
@@ -19,18 +21,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import Damaged
 
-_MAGIC = b"shifter-lite toc 3\n"
+_MAGIC = b"shifter-lite toc 4\n"
 _RECORD = struct.Struct("<BHqQQQIIII")
 _XATTR = struct.Struct("<II")
 _SEGMENT = struct.Struct("<QQ")
 _DIGEST_LENGTH = len("sha256:") + 64
 _HEAD = len(_MAGIC) + 2 * (_DIGEST_LENGTH + 1)
 _END = 0
+_PIECE = 1 << 18
 
 
 class Table:
@@ -40,18 +44,26 @@ class Table:
         """Write records to FILE."""
         self.diff_id = ""
         self.count = 0
+        self._crc = 0
         self._write = file.write
 
     def put(self, member: Member) -> None:
         """Add MEMBER."""
         name, kind, mode, mtime, size, offset, link, stored, segments, xattrs = member
         lengths = (len(name), len(link), len(segments), len(xattrs))
-        self._write(_RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths) + name + link)
+        data = _RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths) + name + link
         for segment in segments:
-            self._write(_SEGMENT.pack(*segment))
+            data += _SEGMENT.pack(*segment)
         for key, value in xattrs:
-            self._write(_XATTR.pack(len(key), len(value)) + key + value)
+            data += _XATTR.pack(len(key), len(value)) + key + value
+        self._crc = crc32(data, self._crc)
+        self._write(data)
         self.count += 1
+
+    def end(self) -> None:
+        """Add the last record."""
+        crc = crc32(self.diff_id.encode(), self._crc)
+        self._write(_RECORD.pack(_END, 0, 0, self.count, crc, 0, 0, 0, 0, 0))
 
 
 @contextmanager
@@ -62,7 +74,7 @@ def writing(unfinished: Path, path: Path, digest: str) -> Iterator[Table]:
             table = Table(file)
             file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
             yield table
-            file.write(_RECORD.pack(_END, 0, 0, table.count, 0, 0, 0, 0, 0, 0))
+            table.end()
             file.seek(len(_MAGIC) + _DIGEST_LENGTH + 1)
             file.write(table.diff_id.encode())
         unfinished.rename(path)
@@ -74,10 +86,16 @@ def diff_id(path: Path, digest: str) -> str | None:
     """Return the diff_id that the table at PATH, of the blob with DIGEST, has; None if unusable."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         head = file.read(_HEAD)
-        file.seek(-_RECORD.size, os.SEEK_END) if head[_HEAD - 1 :] else None
-        tail = file.read()
-        if head.startswith(_MAGIC + digest.encode() + b"\nsha256:") and tail[:1] == b"\0":
-            return head[-_DIGEST_LENGTH - 1 : -1].decode("ascii", "replace")
+        left = os.fstat(file.fileno()).st_size - _HEAD - _RECORD.size
+        if left < 0 or not head.startswith(_MAGIC + digest.encode() + b"\n"):
+            return None
+        found, crc = head[-_DIGEST_LENGTH - 1 : -1], 0
+        while left and (piece := file.read(min(left, _PIECE))):
+            crc = crc32(piece, crc)
+            left -= len(piece)
+        end = _RECORD.unpack(file.read(_RECORD.size))
+        if head.endswith(b"\n") and (end[0], end[4]) == (_END, crc32(found, crc)):
+            return found.decode("ascii", "replace")
     return None
 
 

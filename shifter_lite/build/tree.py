@@ -54,6 +54,12 @@ class Fifo(Node):
     __slots__ = ()
 
 
+class Device(Node):
+    """A device, which holds its place until all layers are applied."""
+
+    __slots__ = ()
+
+
 def walk(root: Directory) -> Iterator[tuple[bytes, Node]]:
     """Yield every path below ROOT and its node, sorted, parents first; the root's is empty."""
     todo: list[tuple[bytes, Node]] = [(b"", root)]

@@ -50,9 +50,9 @@ def ordinary(role: str = "test") -> Iterator[User]:
 
 
 @contextmanager
-def directory(user: User) -> Iterator[Path]:
-    """Yield an empty directory of USER's, on a path that he can go."""
-    path = Path(tempfile.mkdtemp(prefix="shifter-lite-", dir="/tmp"))
+def directory(user: User, place: str = "/tmp") -> Iterator[Path]:
+    """Yield an empty directory of USER's in PLACE, on a path that he can go."""
+    path = Path(tempfile.mkdtemp(prefix="shifter-lite-", dir=place))
     os.chown(path, user.uid, user.gid)
     try:
         yield path
