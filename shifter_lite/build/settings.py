@@ -58,7 +58,7 @@ def _labels(value: object) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         raise BadImage("the image config's Labels are not an object")
-    return {text(key, "Labels"): text(text, "Labels") for key, text in value.items()}
+    return {text(key, "Labels"): text(word, "Labels") for key, word in value.items()}
 
 
 def text(value: object, key: str) -> str:

@@ -289,8 +289,6 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm: ClassVar[bool] = True
     # A client that keeps its connection does not keep our thread.
     timeout: ClassVar[float] = 60.0
-    # Else a body waits 40 ms for the client to confirm the headers.
-    disable_nagle_algorithm: ClassVar[bool] = True
 
     @property
     def _registry(self) -> Registry:
