@@ -21,7 +21,7 @@ from shifter_lite.build.content import Contents, Writer
 from shifter_lite.build.first import First
 from shifter_lite.build.inflate import inflate
 from shifter_lite.build.keep import keep
-from shifter_lite.build.merge import Tree
+from shifter_lite.build.merge import Tree, is_plain
 from shifter_lite.build.press import BLOCK
 from shifter_lite.build.squashfs import HEADER_SIZE
 from shifter_lite.build.tar import Member, shown
@@ -43,6 +43,7 @@ class Conversion:
         # By the number of the file that needs them.
         self.libraries: dict[int, frozenset[bytes]] = {}
         self._entries = 0
+        self._plain = True
         self._inflated = 0
         self._bytes = 0
 
@@ -51,6 +52,7 @@ class Conversion:
 
         Raises BadImage, naming the layer, and Damaged.
         """
+        self._plain = True
         try:
             self._convert(blob, diff_id)
         except BadImage as error:
@@ -59,7 +61,7 @@ class Conversion:
             raise BadImage(
                 f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
             ) from error
-        self._tree.apply(lambda: toc.read(blob.toc))
+        self._tree.apply(lambda: toc.read(blob.toc), plain=self._plain)
 
     def _convert(self, blob: Blob, diff_id: str) -> None:
         with closing(ahead(self._counted(inflate(blob.pieces())))) as pieces:
@@ -96,6 +98,7 @@ class Conversion:
     def _take(self, stream: tar.Stream, member: Member) -> None:
         """Give the data of MEMBER, which is next in STREAM, to the writer."""
         self._entries += 1
+        self._plain = self._plain and is_plain(member)
         if self._entries > self._limits.entries:
             raise _too_much("entries", self._limits.entries, "entries")
         if member.type != tar.FILE or not member.size:

@@ -51,15 +51,17 @@ class Tree:
         self.devices: list[tuple[Directory, bytes]] = []
         self._layers = 0
 
-    def apply(self, members: Members) -> None:
+    def apply(self, members: Members, *, plain: bool = False) -> None:
         """Apply the next layer, whose members MEMBERS yields each time it is called.
 
+        PLAIN says that none of them concerns what is below: then it is called once.
         Raises BadImage, naming the layer and the entry.
         """
         self._layers += 1
         layer = _Layer(self)
         try:
-            layer.delete(members())
+            if not plain:
+                layer.delete(members())
             layer.add(members())
         except BadImage as error:
             raise BadImage(f"layer {self._layers}: {error}", hint=error.hint) from error
@@ -79,6 +81,11 @@ class Tree:
     def file(self, path: bytes) -> File | None:
         """Return the file that opening PATH in the image would open, or None."""
         return _Layer(self).file(path.split(b"/"))
+
+
+def is_plain(member: Member) -> bool:
+    """Return whether MEMBER neither deletes nor links to what lies below."""
+    return member.type != tar.LINK and _WHITEOUT not in member.name
 
 
 class _Layer:
