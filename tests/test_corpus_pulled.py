@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import User, installed
+from tests.conftest import Runner, User, installed
 from tests.corpus import names
 from tests.corpus.case import Case
 from tests.corpus.every import CASES
@@ -111,6 +111,19 @@ def test_the_image_is_refused(case: Case, answers: Answers) -> None:
     assert answer.fact.isprintable()
     for word in case.because:
         assert word in answer.fact
+
+
+@pytest.mark.parametrize("case", BAD[::60], ids=[case.claim for case in BAD[::60]])
+def test_who_pulls_sees_one_line_and_a_hint(
+    case: Case, run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    done = run("shifterimg", "pull", faulty_registry.add("bad", "1", case.image))
+    assert (done.returncode, done.stdout) == (65, "")
+    fact, hint = done.stderr.splitlines()
+    assert fact.startswith("shifterimg: ")
+    assert hint.startswith("  hint: ")
+    for word in case.because:
+        assert word in fact
 
 
 def test_nothing_is_published_of_what_is_refused(answers: Answers, store: Path) -> None:

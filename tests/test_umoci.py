@@ -1,7 +1,6 @@
 """The merged tree is the one that umoci unpacks, of any image that umoci takes."""
 
 import os
-import shutil
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -70,12 +69,12 @@ def _unpacked(image: images.Image) -> Tree | None:
         done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode != 0:
             return None
+        # Our policy does so as well; and else there would be nothing to see, but for root.
+        subprocess.run(["chmod", "-R", "a+rX", f"{scratch}/out"], check=True)
         try:
             return trees.of_directory(Path(scratch, "out/rootfs"))
         finally:
-            # Directories may be closed even to us, if we are not root.
-            subprocess.run(["chmod", "-R", "u+rwx", f"{scratch}/out"], check=True)
-            shutil.rmtree(f"{scratch}/out")
+            trees.remove(Path(scratch, "out"))
 
 
 def _comparable(tree: Tree, ours: Tree) -> Tree:

@@ -128,6 +128,11 @@ _CLIMBS = [
         )
         for name in _CLIMBING
     ),
+    refused(
+        "a name climbs that would write over the terminal",
+        [file("../\x1b[31m\r\n\u202e\udcff")],
+        because=["layer 1", r"'../\x1b[31m\r\n\u202e\\xff'", "climbs"],
+    ),
     refused("a directory climbs", [directory("../d")], because=["layer 1", "'../d/'", "climbs"]),
     refused(
         "a symbolic link climbs by its name",

@@ -24,11 +24,17 @@ def of_image(path: Path, scratch: Path) -> Tree:
     """Return the tree of the squashfs file PATH, unpacked in SCRATCH for a while."""
     into = scratch / "unpacked"
     command: list[str | Path] = ["unsquashfs", "-q", "-n", "-p", "1", "-d", into, path]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, umask=0)
     try:
         return of_directory(into)
     finally:
-        shutil.rmtree(into)
+        remove(into)
+
+
+def remove(top: Path) -> None:
+    """Remove the directory TOP, whose own directories may be closed even to their owner."""
+    subprocess.run(["chmod", "-R", "u+rwx", top], check=True)
+    shutil.rmtree(top)
 
 
 def of_mounted(path: Path, scratch: Path) -> Tree:
