@@ -415,3 +415,11 @@ def test_a_config_of_another_size_is_refused(faulty_registry: faulty.Registry) -
         faulty_registry.add("x", "1", images.seal(content, image.blobs))
         with pytest.raises(BadImage, match="image config"):
             manifest_of(faulty_registry)
+
+
+def test_layers_that_are_null_are_none_and_layers_that_lack_are_refused() -> None:
+    document = images.image([]).content
+    assert documents.read_manifest({**document, "layers": None}, OTHER, "").layers == ()
+    del document["layers"]
+    with pytest.raises(BadImage, match="no list of layers"):
+        documents.read_manifest(document, OTHER, "")

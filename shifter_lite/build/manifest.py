@@ -209,7 +209,10 @@ def read_manifest(
             f"not a container image: its config is a {config.media_type!r}",
             hint="helm charts, attestations and other artifacts cannot be run",
         )
-    layers = [descriptor(layer, "layer") for layer in _list(document, "layers", "manifest")]
+    # Programs in Go write no layers so.
+    none = "layers" in document and document["layers"] is None
+    listed = [] if none else _list(document, "layers", "manifest")
+    layers = [descriptor(layer, "layer") for layer in listed]
     for number, layer in enumerate(layers, 1):
         _check_layer(layer, number)
     return Manifest(digest, index_digest, config, tuple(layers), platform)

@@ -24,6 +24,10 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _LONGEST_COMPONENT = 255
 _LONGEST_TARGET = 4095
+# PATH_MAX of Linux, without the NUL: what is longer, nobody can open by its name.
+_LONGEST_PATH = 4095
+# A name may be written with slashes and dots that mean nothing.
+_LONGEST_WRITTEN = 65536
 # As many as docker and containerd follow.
 _MOST_SYMLINKS = 255
 _LATEST = (1 << 32) - 1
@@ -282,7 +286,11 @@ class _Layer:
 
 def _components(name: bytes, what: bytes) -> list[bytes]:
     """Return the components of NAME, of the entry WHAT; raises BadImage for what climbs."""
+    if len(name) > _LONGEST_WRITTEN:
+        raise BadImage(f"{shown(what[:_LONGEST_COMPONENT])} … has a name that is too long")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if len(name) > _LONGEST_PATH and sum(map(len, parts)) + len(parts) > _LONGEST_PATH + 1:
+        raise BadImage(f"{shown(what[:_LONGEST_COMPONENT])} … has a name that is too long")
     for part in parts:
         if part == b"..":
             raise BadImage(f"{shown(what)} climbs out of its directory")

@@ -198,8 +198,21 @@ def _nested(length: int) -> dict[str, Is]:
 _LONG = [
     *(
         holds(f"a path of {length} bytes is a path", [file(max(tree, key=len), b"deep")], tree=tree)
-        for length in (99, 101, 155, 256, 257, 1001, 4001, 5001)
+        for length in (99, 101, 155, 256, 257, 1001, 4001, 4095)
         for tree in [_nested(length)]
+    ),
+    *(
+        refused(
+            f"a path of {length} bytes is refused",
+            [file(max(_nested(length), key=len))],
+            because=["layer 1", "'ddd", "too long"],
+        )
+        for length in (4096, 5001, 70_000)
+    ),
+    holds(
+        "a path that is written with 5000 slashes is as long as it is without them",
+        [file("a" + "/" * 5000 + "b", b"deep")],
+        tree={"a": IMPLIED, "a/b": is_file(b"deep")},
     ),
     holds(
         "a path of 500 directories is a path",
