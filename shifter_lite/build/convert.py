@@ -7,12 +7,13 @@ stay, nothing is left in the end.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
@@ -29,6 +30,9 @@ from shifter_lite.build.tree import File, nodes
 from shifter_lite.build.zstd import Block, Compressor
 from shifter_lite.config import Limits, Site
 from shifter_lite.errors import BadImage
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 T = TypeVar("T", bytes, bytes | memoryview)
 
@@ -64,28 +68,36 @@ class Conversion:
         self._tree.apply(lambda: toc.read(blob.toc), plain=self._plain)
 
     def _convert(self, blob: Blob, diff_id: str) -> None:
-        with closing(ahead(self._counted(inflate(blob.pieces())))) as pieces:
-            found = self._read(blob, pieces)
-        if found != diff_id:
-            blob.toc.unlink(missing_ok=True)
-            raise BadImage(f"its content has the digest {found}, not the diff_id {diff_id}")
-
-    def _read(self, blob: Blob, pieces: Iterator[bytes]) -> str:
-        """Take every member of BLOB, whose content is PIECES; return the content's digest."""
+        """Take every member of BLOB; raises BadImage unless its content has DIFF_ID."""
         known = toc.diff_id(blob.toc, blob.layer.digest)
-        stream = tar.Stream(pieces, hashed=known is None)
+        inflated = ahead(self._counted(inflate(blob.pieces())))
         if known is not None:
-            for member in toc.read(blob.toc):
-                self._take(stream, member)
-            stream.drain()
-            return known
+            with closing(inflated):
+                self._take_known(blob, tar.Stream(inflated))
+        else:
+            hashed = hashlib.sha256()
+            # Three threads: one inflates, one hashes, and this one sees what is in it.
+            with closing(ahead(_hashing(inflated, hashed))) as pieces:
+                known = self._take_new(blob, tar.Stream(pieces), hashed)
+        if known != diff_id:
+            blob.toc.unlink(missing_ok=True)
+            raise BadImage(f"its content has the digest {known}, not the diff_id {diff_id}")
+
+    def _take_known(self, blob: Blob, stream: tar.Stream) -> None:
+        for member in toc.read(blob.toc):
+            self._take(stream, member)
+        stream.drain()
+
+    def _take_new(self, blob: Blob, stream: tar.Stream, hashed: Hash) -> str:
+        """Take every member of BLOB, and keep their headers; return what HASHED has in the end."""
         blob.path.parent.mkdir(exist_ok=True)
         part = blob.toc.with_name(f".{blob.toc.name}.{self._mark}")
         with toc.writing(part, blob.toc, blob.layer.digest) as table:
             for member in tar.members(stream):
                 table.put(member)
                 self._take(stream, member)
-            table.diff_id = stream.drain()
+            stream.drain()
+            table.diff_id = f"sha256:{hashed.hexdigest()}"
         return table.diff_id
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -124,6 +136,12 @@ class Conversion:
             raise _too_much(f"bytes in {shown(member.name)}", limits.file_bytes, "file_bytes")
         if self._bytes > limits.bytes:
             raise _too_much("bytes in files", limits.bytes, "bytes")
+
+
+def _hashing(pieces: Iterator[bytes], hashed: Hash) -> Iterator[bytes]:
+    for piece in pieces:
+        hashed.update(piece)
+        yield piece
 
 
 def _whole(data: T, size: int, member: Member) -> T:

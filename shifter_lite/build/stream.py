@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 
 class Stream:
-    """Bytes that come in pieces, read in order, every one of them hashed if HASHED."""
+    """Bytes that come in pieces, read in order."""
 
-    def __init__(self, pieces: Iterator[bytes], *, hashed: bool = False) -> None:
+    def __init__(self, pieces: Iterator[bytes]) -> None:
         """Read PIECES."""
         self._pieces = pieces
-        self._hash = hashlib.sha256() if hashed else None
         self._piece = b""
         self._at = 0
         self._before = 0
@@ -60,20 +58,17 @@ class Stream:
         self._at = len(self._piece) + left
         return size
 
-    def drain(self) -> str:
-        """Read to the end; return the digest of everything that ever came, if it was hashed."""
+    def drain(self) -> None:
+        """Read to the end."""
         self._at = len(self._piece)
         while self._next():
             self._at = len(self._piece)
-        return f"sha256:{self._hash.hexdigest()}" if self._hash else ""
 
     def _next(self) -> bool:
         self._before += len(self._piece)
         self._at = 0
         for piece in self._pieces:
             if piece:
-                if self._hash:
-                    self._hash.update(piece)
                 self._piece = piece
                 return True
         self._piece = b""
