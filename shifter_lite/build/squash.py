@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 
 from shifter_lite import durable
-from shifter_lite.build import squashfs
+from shifter_lite.build import press, squashfs
 from shifter_lite.build.convert import Converted
 from shifter_lite.build.keep import read_small
 from shifter_lite.build.press import BLOCK
@@ -129,9 +129,10 @@ def _describe(file: FileIO, content: Content, fields: Fields) -> None:
     words = [(name, value.decode(errors="surrogateescape")) for name, value in fields]
     sealed = seal(b"image", words)
     data = b"%b %d %d\n%b%b" % (_MAGIC, len(text), len(sealed), text, sealed)
-    file.seek(_end(file))
-    file.write(data + bytes(-len(data) % _ALIGNMENT))
-    file.truncate()
+    end = _end(file)
+    # Not by one write, which a disk that becomes full cuts off without an error.
+    press.write(file.fileno(), [data, bytes(-len(data) % _ALIGNMENT)], end)
+    file.truncate(end + len(data) + -len(data) % _ALIGNMENT)
 
 
 def describe(path: Path) -> Content:
