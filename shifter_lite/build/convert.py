@@ -8,11 +8,11 @@ stay, nothing is left in the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
@@ -53,32 +53,38 @@ class Conversion:
         Raises BadImage, naming the layer, and Damaged.
         """
         self._plain = True
-        try:
-            self._convert(blob, diff_id)
-        except BadImage as error:
-            # Most damage is damage on the way, or in the cache: then that is the reason to give.
-            blob.judge()
-            raise BadImage(
-                f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
-            ) from error
-        self._tree.apply(lambda: toc.read(blob.toc), plain=self._plain)
+        # Held open from here on: other workers may evict it at any time.
+        with ExitStack() as held:
+            try:
+                table = self._convert(blob, diff_id, held)
+            except BadImage as error:
+                # Most damage is damage on the way, or in the cache: then that is the reason.
+                blob.judge()
+                raise BadImage(
+                    f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
+                ) from error
+            self._tree.apply(lambda: toc.read(table), plain=self._plain)
 
-    def _convert(self, blob: Blob, diff_id: str) -> None:
+    def _convert(self, blob: Blob, diff_id: str, held: ExitStack) -> BinaryIO:
+        """Take the data of BLOB; return its table of contents, open until HELD ends."""
         with closing(ahead(self._counted(inflate(blob.pieces())))) as pieces:
-            found = self._read(blob, pieces)
+            table, found = self._read(blob, pieces, held)
         if found != diff_id:
             blob.toc.unlink(missing_ok=True)
             raise BadImage(f"its content has the digest {found}, not the diff_id {diff_id}")
+        return table
 
-    def _read(self, blob: Blob, pieces: Iterator[bytes]) -> str:
-        """Take every member of BLOB, whose content is PIECES; return the content's digest."""
-        known = toc.diff_id(blob.toc, blob.layer.digest)
+    def _read(self, blob: Blob, pieces: Iterator[bytes], held: ExitStack) -> tuple[BinaryIO, str]:
+        """Take every member of BLOB, whose content is PIECES; return its table and its digest."""
+        if kept := toc.opened(blob.toc):
+            held.enter_context(kept)
+        known = toc.diff_id(kept, blob.layer.digest) if kept else None
         stream = tar.Stream(pieces, hashed=known is None)
-        if known is not None:
-            for member in toc.read(blob.toc):
+        if kept and known is not None:
+            for member in toc.read(kept):
                 self._take(stream, member)
             stream.drain()
-            return known
+            return kept, known
         blob.path.parent.mkdir(exist_ok=True)
         part = blob.toc.with_name(f".{blob.toc.name}.{self._mark}")
         with toc.writing(part, blob.toc, blob.layer.digest) as table:
@@ -86,7 +92,8 @@ class Conversion:
                 table.put(member)
                 self._take(stream, member)
             table.diff_id = stream.drain()
-        return table.diff_id
+            made = held.enter_context(part.open("rb", buffering=1 << 18))
+        return made, table.diff_id
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:

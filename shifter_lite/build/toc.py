@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
@@ -82,42 +82,49 @@ def writing(unfinished: Path, path: Path, digest: str) -> Iterator[Table]:
         unfinished.unlink(missing_ok=True)
 
 
-def diff_id(path: Path, digest: str) -> str | None:
-    """Return the diff_id that the table at PATH, of the blob with DIGEST, has; None if unusable."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        head = file.read(_HEAD)
-        left = os.fstat(file.fileno()).st_size - _HEAD - _RECORD.size
-        if left < 0 or not head.startswith(_MAGIC + digest.encode() + b"\n"):
-            return None
-        found, crc = head[-_DIGEST_LENGTH - 1 : -1], 0
-        while left and (piece := file.read(min(left, _PIECE))):
-            crc = crc32(piece, crc)
-            left -= len(piece)
-        end = _RECORD.unpack(file.read(_RECORD.size))
-        if head.endswith(b"\n") and (end[0], end[4]) == (_END, crc32(found, crc)):
-            return found.decode("ascii", "replace")
+def opened(path: Path) -> BinaryIO | None:
+    """Open the table at PATH, or return None if there is none; others may remove it then."""
+    try:
+        return path.open("rb", buffering=1 << 18)
+    except FileNotFoundError:
+        return None
+
+
+def diff_id(file: BinaryIO, digest: str) -> str | None:
+    """Return the diff_id that the table FILE, of the blob with DIGEST, has; None if unusable."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    left = os.fstat(file.fileno()).st_size - _HEAD - _RECORD.size
+    if left < 0 or not head.startswith(_MAGIC + digest.encode() + b"\n"):
+        return None
+    found, crc = head[-_DIGEST_LENGTH - 1 : -1], 0
+    while left and (piece := file.read(min(left, _PIECE))):
+        crc = crc32(piece, crc)
+        left -= len(piece)
+    end = _RECORD.unpack(file.read(_RECORD.size))
+    if head.endswith(b"\n") and (end[0], end[4]) == (_END, crc32(found, crc)):
+        return found.decode("ascii", "replace")
     return None
 
 
-def read(path: Path) -> Iterator[Member]:
-    """Yield the members in the table at PATH; raises Damaged."""
+def read(file: BinaryIO) -> Iterator[Member]:
+    """Yield the members in the table FILE; raises Damaged."""
     size = _RECORD.size
     unpack = _RECORD.unpack
     count = 0
-    with path.open("rb", buffering=1 << 18) as file:
-        file.seek(_HEAD)
-        while len(head := file.read(size)) == size:
-            kind, mode, mtime, length, offset, stored, *lengths = unpack(head)
-            if kind == _END and length == count:
-                return
-            name, link = file.read(lengths[0]), file.read(lengths[1])
-            segments: Segments = ()
-            if lengths[2]:
-                segments = tuple(_SEGMENT.iter_unpack(file.read(lengths[2] * _SEGMENT.size)))
-            xattrs = tuple(_read_xattr(file) for _ in range(lengths[3])) if lengths[3] else ()
-            yield Member(name, kind, mode, mtime, length, offset, link, stored, segments, xattrs)
-            count += 1
-    raise Damaged(f"a table of contents is cut off: {str(path)!r}")
+    file.seek(_HEAD)
+    while len(head := file.read(size)) == size:
+        kind, mode, mtime, length, offset, stored, *lengths = unpack(head)
+        if kind == _END and length == count:
+            return
+        name, link = file.read(lengths[0]), file.read(lengths[1])
+        segments: Segments = ()
+        if lengths[2]:
+            segments = tuple(_SEGMENT.iter_unpack(file.read(lengths[2] * _SEGMENT.size)))
+        xattrs = tuple(_read_xattr(file) for _ in range(lengths[3])) if lengths[3] else ()
+        yield Member(name, kind, mode, mtime, length, offset, link, stored, segments, xattrs)
+        count += 1
+    raise Damaged(f"a table of contents is cut off: {file.name!r}")
 
 
 def _read_xattr(file: BinaryIO) -> tuple[bytes, bytes]:
