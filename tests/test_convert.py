@@ -562,3 +562,34 @@ def test_the_lock_of_a_layer_is_free_at_once_whatever_became_of_the_download(
     with taken:
         assert lock(descriptor.digest) is None
     bring(Source([layer]))
+
+
+# ------------------------------------------------------------------------------------------ bombs
+
+
+def test_directories_that_no_entry_names_count_as_entries(tmp_path: Path) -> None:
+    site = replace(SITE, limits=Limits(entries=1000))
+    build([images.layer([images.file("d/" * 900 + "f", b"x")])], tmp_path, site=site)
+    with pytest.raises(BadImage, match="more than 1000 directories"):
+        build([images.layer([images.file("d/" * 1100 + "f", b"x")])], tmp_path, site=site)
+
+
+def test_a_path_through_very_long_symbolic_links_is_refused(tmp_path: Path) -> None:
+    members = [images.directory("d")]
+    members += [images.symlink(f"s{n}", "d/../" * 800 + f"s{n + 1}") for n in range(100)]
+    with pytest.raises(BadImage, match="too many symbolic links"):
+        build([images.layer([*members, images.file("s0/f", b"x")])], tmp_path)
+
+
+def test_more_names_of_libraries_than_any_image_has_are_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Path("/bin/sh").read_bytes()
+    layer = images.layer([images.file(f"{n}", program + bytes(n)) for n in range(3)])
+    made, _ = built([layer], tmp_path)
+    assert b"libc.so.6" in made.libraries
+    # Equal sets are held once.
+    monkeypatch.setattr(convert, "_MOST_NAMES", len(made.libraries))
+    assert built([layer], tmp_path)[0].libraries == made.libraries
+    monkeypatch.setattr(convert, "_MOST_NAMES", 0)
+    assert built([layer], tmp_path)[0].libraries == frozenset()

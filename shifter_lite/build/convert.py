@@ -30,6 +30,9 @@ from shifter_lite.build.zstd import Block, Compressor
 from shifter_lite.config import Limits, Site
 from shifter_lite.errors import BadImage
 
+# Names of libraries that are held, all distinct sets of them together.
+_MOST_NAMES = 1 << 21
+
 T = TypeVar("T", bytes, bytes | memoryview)
 
 
@@ -42,6 +45,8 @@ class Conversion:
         self._first = First(tree.policy.first_files)
         # By the number of the file that needs them.
         self.libraries: dict[int, frozenset[bytes]] = {}
+        self._needed: dict[frozenset[bytes], frozenset[bytes]] = {}
+        self._names = 0
         self._entries = 0
         self._plain = True
         self._inflated = 0
@@ -119,10 +124,22 @@ class Conversion:
             data = _whole(stream.read(member.size), member.size, member)
             writer.small(data)
             if data.startswith(elf.MAGIC) and (names := elf.needed(data)):
-                self.libraries[number] = names
+                self._need(number, names)
             return
-        blocks = elf.watched(_blocks(stream, member), partial(self.libraries.__setitem__, number))
+        blocks = elf.watched(_blocks(stream, member), partial(self._need, number))
         writer.add(member.size, blocks, rank)
+
+    def _need(self, number: int, names: frozenset[bytes]) -> None:
+        """Note that file NUMBER needs the libraries NAMES; equal sets are held once."""
+        if names not in self._needed:
+            self._names += len(names)
+            self._needed[names] = names
+        if self._names > _MOST_NAMES:
+            # They may take ten times the room of the files: no real image comes near.
+            self.libraries.clear()
+            self._needed.clear()
+        else:
+            self.libraries[number] = self._needed[names]
 
     def _check_size(self, member: Member) -> None:
         limits = self._limits
@@ -179,7 +196,7 @@ def convert(
     Raises BadImage, Damaged, and what bringing the blobs raises.
     """
     file.seek(HEADER_SIZE)
-    tree, writer = Tree(site.policy), Writer(file, compressor)
+    tree, writer = Tree(site.policy, site.limits.entries), Writer(file, compressor)
     with closing(writer):
         conversion = Conversion(tree, writer, site.limits, mark)
         for blob, diff_id in zip(blobs, diff_ids, strict=True):
