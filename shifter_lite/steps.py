@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -179,7 +179,7 @@ def _make(
     except OSError:
         # Layers that lead to nothing only stand in the way of those who clear up.
         for layer in layers:
-            layer.remove()
+            layer.give_up(partial(_lock, bench))
         raise
     return image
 
@@ -187,9 +187,14 @@ def _make(
 def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
     """Take what keeps other workers from the blob with DIGEST; None if one has it."""
     # One file for many blobs: lock files are never deleted.
-    stripe = digest.removeprefix("sha256:")[:2]
+    stripe = digest.removeprefix("sha256:")[:3]
     taken = lock(bench.layout.locks / f"blob.{stripe}.lock")
-    return taken if try_lock(taken) else None
+    if not try_lock(taken):
+        return None
+    # Entering the lock itself would take it once more, and then leaving it would not let it go.
+    held = ExitStack()
+    held.callback(taken.release)
+    return held
 
 
 def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Report) -> Image:

@@ -6,6 +6,7 @@ queue, build, catalog, index.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from shifter_lite.steps import Bench, Report, log
 
 _TIDY_SECONDS = 3600.0
 _LONGEST_TEXT = 2000
+# The worker in the name of an unfinished file.
+_OWNER = re.compile(r"[.]([A-Za-z0-9-]+[.][0-9]+[.][A-Za-z0-9]+)$")
 
 
 def build(bench: Bench, request: Request, report: Report) -> Image:
@@ -164,5 +167,7 @@ def _tidy(bench: Bench) -> None:
     # Asked after the files were found: whoever made one of them was alive before.
     living = bench.worker.living()
     for path in hidden:
-        if ".".join(path.name.split(".")[-3:]) not in living:
+        # Others have hidden names of their own: NFS for what is removed and still open.
+        owner = _OWNER.search(path.name)
+        if owner and owner[1] not in living:
             path.unlink(missing_ok=True)

@@ -10,13 +10,17 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shifter_lite import steps
 from shifter_lite.build import blobs, convert, squashfs, tar, toc
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.build.press import BLOCK
@@ -24,6 +28,7 @@ from shifter_lite.build.tree import walk
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Limits, Policy, Site
 from shifter_lite.errors import BadImage, Damaged, RegistryBusy
+from shifter_lite.layout import Layout
 from tests.conftest import Runner
 from tests.helpers import faulty, images
 from tests.helpers.processes import running, until
@@ -67,6 +72,7 @@ def built(
     site: Site = SITE,
     source: Source | None = None,
     lock: blobs.Lock = lambda _: nullcontext(),
+    progress: blobs.Progress = lambda _: None,
 ) -> tuple[convert.Converted, bytes]:
     descriptors = [
         Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob)) for layer in layers
@@ -83,7 +89,7 @@ def built(
             cache,
             "host.1.abc",
             lock,
-            lambda _: None,
+            progress,
             4,
         ) as coming,
     ):
@@ -417,10 +423,10 @@ def test_a_table_of_contents_holds_all_that_a_header_says(tmp_path: Path) -> Non
         for member in found:
             table.put(member)
         table.diff_id = "sha256:" + 64 * "1"
-    assert list(toc.read(tmp_path / "t")) == found
-    assert toc.diff_id(tmp_path / "t", "sha256:" + 64 * "0") == "sha256:" + 64 * "1"
-    assert toc.diff_id(tmp_path / "t", "sha256:" + 64 * "2") is None
-    assert found[0].xattrs == ((b"user.a", b"1"), (b"user.b", b"zwei"))
+    with (tmp_path / "t").open("rb") as file:
+        assert list(toc.read(file)) == found
+        assert toc.diff_id(file, "sha256:" + 64 * "0") == "sha256:" + 64 * "1"
+        assert toc.diff_id(file, "sha256:" + 64 * "2") is None
 
 
 SIZES = st.sampled_from([1, 700, 5000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 9])
@@ -463,3 +469,127 @@ def test_what_stays_is_whole_and_what_goes_leaves_nothing(
     # A byte alone is everywhere.
     dead = {text for text in ever - set(expected.values()) if len(text) > 1}
     assert all(text[:500] not in image for text in dead)
+
+
+# --------------------------------------------------------------------------------- other workers
+
+
+@pytest.mark.parametrize("when", ["once the layer is found", "once its table is known"])
+def test_others_may_evict_a_layer_while_it_is_read(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [images.layer([images.file("f", noise(300_000))])]
+    fresh = build(layers, tmp_path)
+    look = toc.diff_id
+    evicted: list[str] = []
+
+    def evict(moment: str) -> None:
+        if moment == when:
+            blobs.evict(tmp_path / "cache", 0)
+            evicted.append(moment)
+
+    def looked(file: BinaryIO, digest: str) -> str | None:
+        found = look(file, digest)
+        evict("once its table is known")
+        return found
+
+    monkeypatch.setattr(toc, "diff_id", looked)
+    found = built(layers, tmp_path, progress=lambda _: evict("once the layer is found"))
+    assert found[1] == fresh
+    assert evicted
+
+
+def test_what_is_wrong_with_an_evicted_layer_is_said_all_the_same(tmp_path: Path) -> None:
+    good = images.layer([images.file("f", noise(3_000))])
+    bad = replace(good, diff_id="sha256:" + 64 * "0")
+    build([good], tmp_path)
+    with pytest.raises(BadImage, match="not the diff_id"):
+        built([bad], tmp_path, progress=lambda _: blobs.evict(tmp_path / "cache", 0))
+
+
+def test_a_table_whose_layer_is_gone_is_evicted_and_tables_count(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    layers = [images.layer([images.file(f"f{n}" * 40, b"") for n in range(2000)])]
+    build(layers, tmp_path)
+    (path,) = (each for each in cache.glob("??/*") if not each.suffix)
+    table = path.with_suffix(".toc")
+    blobs.evict(cache, path.stat().st_size + table.stat().st_size)
+    assert path.exists()
+    blobs.evict(cache, path.stat().st_size)
+    assert not path.exists()
+    table.write_bytes(b"left over")
+    blobs.evict(cache, 1 << 30)
+    assert not table.exists()
+
+
+def test_who_gives_up_leaves_another_workers_part_alone(tmp_path: Path) -> None:
+    layer = images.layer([images.file("f", b"x")])
+    descriptor = Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob))
+    with blobs.fetching(
+        [descriptor], Source([layer]), tmp_path, "host.1.abc", lambda _: nullcontext(), print, 1
+    ) as (blob,):
+        blob.check()
+    blob.part.write_bytes(b"theirs")
+    blob.give_up(lambda _: None)
+    assert not blob.path.exists()
+    assert blob.part.read_bytes() == b"theirs"
+    blob.give_up(lambda _: nullcontext())
+    assert not blob.part.exists()
+
+
+def test_the_lock_of_a_layer_is_free_at_once_whatever_became_of_the_download(
+    tmp_path: Path,
+) -> None:
+    layer = images.layer([images.file("f", b"x")])
+    descriptor = Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob))
+    wrong = Source([layer])
+    wrong.blobs[descriptor.digest] = bytes(descriptor.size)
+    bench = SimpleNamespace(layout=Layout(tmp_path))
+    bench.layout.locks.mkdir(parents=True)
+    lock = partial(steps._lock, cast("steps.Bench", bench))
+
+    def bring(source: Source) -> None:
+        with blobs.fetching(
+            [descriptor], source, tmp_path, "host.1.abc", lock, lambda _: None, 1
+        ) as (blob,):
+            assert list(blob.pieces()) == [layer.blob]
+
+    # Held for as long as the error, if by no other means.
+    with pytest.raises(BadImage, match="wrong digest") as error:
+        bring(wrong)
+    taken = lock(descriptor.digest)
+    assert taken is not None, error
+    with taken:
+        assert lock(descriptor.digest) is None
+    bring(Source([layer]))
+
+
+# ------------------------------------------------------------------------------------------ bombs
+
+
+def test_directories_that_no_entry_names_count_as_entries(tmp_path: Path) -> None:
+    site = replace(SITE, limits=Limits(entries=1000))
+    build([images.layer([images.file("d/" * 900 + "f", b"x")])], tmp_path, site=site)
+    with pytest.raises(BadImage, match="more than 1000 directories"):
+        build([images.layer([images.file("d/" * 1100 + "f", b"x")])], tmp_path, site=site)
+
+
+def test_a_path_through_very_long_symbolic_links_is_refused(tmp_path: Path) -> None:
+    members = [images.directory("d")]
+    members += [images.symlink(f"s{n}", "d/../" * 800 + f"s{n + 1}") for n in range(100)]
+    with pytest.raises(BadImage, match="too many symbolic links"):
+        build([images.layer([*members, images.file("s0/f", b"x")])], tmp_path)
+
+
+def test_more_names_of_libraries_than_any_image_has_are_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Path("/bin/sh").read_bytes()
+    layer = images.layer([images.file(f"{n}", program + bytes(n)) for n in range(3)])
+    made, _ = built([layer], tmp_path)
+    assert b"libc.so.6" in made.libraries
+    # Equal sets are held once.
+    monkeypatch.setattr(convert, "_MOST_NAMES", len(made.libraries))
+    assert built([layer], tmp_path)[0].libraries == made.libraries
+    monkeypatch.setattr(convert, "_MOST_NAMES", 0)
+    assert built([layer], tmp_path)[0].libraries == frozenset()

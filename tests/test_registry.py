@@ -604,7 +604,7 @@ OTHER = images.image([])
         (images.encode({**DOCUMENT, "manifests": []}), "has no 'manifests'"),
         (images.encode({**DOCUMENT, "fsLayers": []}), "has no 'fsLayers'"),
         (images.encode({**DOCUMENT, "layers": {}}), "no list of layers"),
-        (images.encode({**DOCUMENT, "layers": None}), "no list of layers"),
+        (images.encode({**DOCUMENT, "layers": "none"}), "no list of layers"),
         (images.encode({**DOCUMENT, "config": None}), "manifest's config"),
         (images.encode({"schemaVersion": 1}), "schema 1"),
         (images.encode({"mediaType": "application/x"}), "'application/x'"),

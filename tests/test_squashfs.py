@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shifter_lite.build import squashfs
+from shifter_lite.build import metadata, squash, squashfs
 from shifter_lite.build.content import Writer
 from shifter_lite.build.merge import Tree
 from shifter_lite.build.press import BLOCK
 from shifter_lite.build.tree import Directory, Fifo, File, Node, Symlink
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Policy
+from shifter_lite.records import Config, Content
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
 
@@ -347,3 +349,32 @@ def test_any_tree_is_read_back_as_it_was(
     with unsquashed(directory / "image") as root:
         for name, what in kept.items():
             assert (root / name).read_bytes() == what
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_directory_too_large_for_its_index_is_found_in_all_the_same(
+    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Sixteen bits count the index: more than 500 MB of names.
+    monkeypatch.setattr(metadata, "_MOST_INDEXES", 2)
+    names = [f"d/{n:04}{'n' * 200}" for n in range(1000)]
+    write(tmp_path / "image", dict.fromkeys(names, b"x"))
+    with reader(tmp_path / "image") as root:
+        assert len(os.listdir(root / "d")) == 1000
+        assert all((root / name).stat().st_size == 1 for name in names)
+
+
+def test_a_description_that_a_full_disk_cuts_off_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "given", {"f": b"x"})
+    given = (tmp_path / "given").read_bytes()
+    content = Content(
+        digest="sha256:" + 64 * "0", platform="", recipe="", layers=(), config=Config()
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (tmp_path / "image").open("x+b", buffering=0) as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(given) + 100, hard))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                squash.adopt(file, [given], content)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -54,6 +54,26 @@ def test_cron_drains_what_users_have_asked_for(site: Runner, asker: Runner, regi
     assert site("shifter-worker", "drain").returncode == 0
 
 
+def test_what_dead_workers_left_is_removed_but_nothing_that_is_not_theirs(site: Runner) -> None:
+    left = [
+        site.store / "images" / ".building.host.1.0123abcd",
+        site.store / "index" / ".host.1.0123abcd",
+    ]
+    # NFS calls so what was removed while it was open; snapshots are directories.
+    nfs = site.store / "images" / ".nfs0000000000000001"
+    snapshots = site.store / "images" / ".snapshots"
+    for path in left:
+        path.write_bytes(b"")
+    nfs.write_bytes(b"")
+    snapshots.mkdir()
+    done = site("shifter-worker", "drain")
+    assert done.returncode == 0, done.stderr
+    assert not any(path.exists() for path in left)
+    assert nfs.exists()
+    nfs.unlink()
+    snapshots.rmdir()
+
+
 def test_a_drain_beside_a_live_worker_does_no_harm(
     site: Runner, asker: Runner, registry: str
 ) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from threading import Condition, Event, Semaphore, Thread
 from typing import Protocol
 
-from shifter_lite import durable
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.errors import BadImage, Damaged, RegistryBusy
 
@@ -123,8 +122,10 @@ class Blob:
         """Raise what is wrong with the blob itself, if anything, once its content looks wrong."""
         self.check()
         if not self.fresh:
-            with self.path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").digest()
+            # Not by its name, which others may have evicted meanwhile.
+            assert self._file is not None
+            self._file.seek(0)
+            found = hashlib.file_digest(self._file, "sha256").digest()
             if self.layer.digest != _digest(found):
                 raise self.spoilt()
 
@@ -137,9 +138,16 @@ class Blob:
         )
 
     def remove(self) -> None:
-        """Drop the blob, or what there is of it, from the cache."""
-        for path in (self.toc, self.path, self.part):
+        """Drop the blob from the cache; a part of it is for whoever has its lock."""
+        for path in (self.toc, self.path):
             path.unlink(missing_ok=True)
+
+    def give_up(self, lock: Lock) -> None:
+        """Drop the blob from the cache, and its part unless another worker has its LOCK."""
+        self.remove()
+        if (taken := lock(self.layer.digest)) is not None:
+            with taken:
+                self.part.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -158,8 +166,10 @@ class Blob:
             error.__cause__ = bad
         except BaseException as other:  # noqa: BLE001  # raised again by who reads
             error = other
-        self.over = True
-        self._news.fail(error)
+        # At once: who sees that it is over must see why.
+        with self._news.changed:
+            self.over = True
+            self._news.fail(error)
 
     def _wait(self, at: int) -> int:
         """Return how many bytes are there, more than AT unless there will be none."""
@@ -173,10 +183,16 @@ class Blob:
 
     def _found(self, progress: Progress) -> bool:
         """Take the blob from the cache, if it is there; note that it is used."""
-        if not durable.has_size(self.path, self.layer.size):
+        try:
+            file = FileIO(self.path)
+        except FileNotFoundError:
             return False
-        self._file = FileIO(self.path)
-        os.utime(self.path)
+        # From here on it does not matter that others may evict it.
+        if os.fstat(file.fileno()).st_size != self.layer.size:
+            file.close()
+            return False
+        self._file = file
+        os.utime(file.fileno())
         self._come(self.layer.size, progress)
         return True
 
@@ -335,19 +351,22 @@ def _digest(raw: bytes) -> str:
 
 
 def evict(cache: Path, limit: int) -> None:
-    """Drop the blobs least recently used until those in CACHE have at most LIMIT bytes.
+    """Drop the blobs least recently used until CACHE has at most LIMIT bytes.
 
-    And unfinished ones that nobody has continued for a day.
+    Tables of contents count with their blobs.  Those without one are dropped, and
+    parts that nobody has continued for a day.
     """
     found = []
     now = time.time()
     for path in cache.glob("??/*"):
         with suppress(FileNotFoundError):
             status = path.stat()
-            if path.suffix == ".part" and status.st_mtime < now - _LONGEST_PART:
+            old = path.suffix == ".part" and status.st_mtime < now - _LONGEST_PART
+            if old or (path.suffix == ".toc" and not path.with_suffix("").exists()):
                 path.unlink()
             elif not path.suffix and not path.name.startswith("."):
-                found.append((status.st_mtime, status.st_size, path))
+                size = status.st_size + _size(path.with_suffix(".toc"))
+                found.append((status.st_mtime, size, path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= limit:
@@ -355,3 +374,10 @@ def evict(cache: Path, limit: int) -> None:
         path.with_suffix(".toc").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         total -= size
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

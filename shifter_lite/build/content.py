@@ -88,7 +88,9 @@ class Writer:
             self._later_size += size
             self.skip(size)
         elif size < BLOCK:
-            self.small(next(blocks) or bytes(size))
+            # To their end: who watches them reports there.
+            for block in blocks:
+                self.small(block or bytes(size))
         else:
             self.large(size, blocks)
 

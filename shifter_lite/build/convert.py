@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
@@ -34,6 +34,9 @@ from shifter_lite.errors import BadImage
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
+# Names of libraries that are held, all distinct sets of them together.
+_MOST_NAMES = 1 << 21
+
 T = TypeVar("T", bytes, bytes | memoryview)
 
 
@@ -46,6 +49,8 @@ class Conversion:
         self._first = First(tree.policy.first_files)
         # By the number of the file that needs them.
         self.libraries: dict[int, frozenset[bytes]] = {}
+        self._needed: dict[frozenset[bytes], frozenset[bytes]] = {}
+        self._names = 0
         self._entries = 0
         self._plain = True
         self._inflated = 0
@@ -57,39 +62,49 @@ class Conversion:
         Raises BadImage, naming the layer, and Damaged.
         """
         self._plain = True
-        try:
-            self._convert(blob, diff_id)
-        except BadImage as error:
-            # Most damage is damage on the way, or in the cache: then that is the reason to give.
-            blob.judge()
-            raise BadImage(
-                f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
-            ) from error
-        self._tree.apply(lambda: toc.read(blob.toc), plain=self._plain)
+        # Held open from here on: other workers may evict it at any time.
+        with ExitStack() as held:
+            try:
+                table = self._convert(blob, diff_id, held)
+            except BadImage as error:
+                # Most damage is damage on the way, or in the cache: then that is the reason.
+                blob.judge()
+                raise BadImage(
+                    f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
+                ) from error
+            self._tree.apply(lambda: toc.read(table), plain=self._plain)
 
-    def _convert(self, blob: Blob, diff_id: str) -> None:
-        """Take every member of BLOB; raises BadImage unless its content has DIFF_ID."""
-        known = toc.diff_id(blob.toc, blob.layer.digest)
+    def _convert(self, blob: Blob, diff_id: str, held: ExitStack) -> BinaryIO:
+        """Take every member of BLOB; return its table of contents, open until HELD ends.
+
+        Raises BadImage unless its content has DIFF_ID.
+        """
+        kept = toc.opened(blob.toc)
+        known = toc.diff_id(held.enter_context(kept), blob.layer.digest) if kept else None
         inflated = ahead(self._counted(inflate(blob.pieces())))
-        if known is not None:
+        if kept and known is not None:
+            table, found = kept, known
             with closing(inflated):
-                self._take_known(blob, tar.Stream(inflated))
+                self._take_known(kept, tar.Stream(inflated))
         else:
             hashed = hashlib.sha256()
             # Three threads: one inflates, one hashes, and this one sees what is in it.
             with closing(ahead(_hashing(inflated, hashed))) as pieces:
-                known = self._take_new(blob, tar.Stream(pieces), hashed)
-        if known != diff_id:
+                table, found = self._take_new(blob, tar.Stream(pieces), hashed, held)
+        if found != diff_id:
             blob.toc.unlink(missing_ok=True)
-            raise BadImage(f"its content has the digest {known}, not the diff_id {diff_id}")
+            raise BadImage(f"its content has the digest {found}, not the diff_id {diff_id}")
+        return table
 
-    def _take_known(self, blob: Blob, stream: tar.Stream) -> None:
-        for member in toc.read(blob.toc):
+    def _take_known(self, table: BinaryIO, stream: tar.Stream) -> None:
+        for member in toc.read(table):
             self._take(stream, member)
         stream.drain()
 
-    def _take_new(self, blob: Blob, stream: tar.Stream, hashed: Hash) -> str:
-        """Take every member of BLOB, and keep their headers; return what HASHED has in the end."""
+    def _take_new(
+        self, blob: Blob, stream: tar.Stream, hashed: Hash, held: ExitStack
+    ) -> tuple[BinaryIO, str]:
+        """Take every member of BLOB; return a table of them, and what HASHED has in the end."""
         blob.path.parent.mkdir(exist_ok=True)
         part = blob.toc.with_name(f".{blob.toc.name}.{self._mark}")
         with toc.writing(part, blob.toc, blob.layer.digest) as table:
@@ -98,7 +113,8 @@ class Conversion:
                 self._take(stream, member)
             stream.drain()
             table.diff_id = f"sha256:{hashed.hexdigest()}"
-        return table.diff_id
+            made = held.enter_context(part.open("rb", buffering=1 << 18))
+        return made, table.diff_id
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -124,10 +140,22 @@ class Conversion:
             data = _whole(stream.read(member.size), member.size, member)
             writer.small(data)
             if data.startswith(elf.MAGIC) and (names := elf.needed(data)):
-                self.libraries[number] = names
+                self._need(number, names)
             return
-        blocks = elf.watched(_blocks(stream, member), partial(self.libraries.__setitem__, number))
+        blocks = elf.watched(_blocks(stream, member), partial(self._need, number))
         writer.add(member.size, blocks, rank)
+
+    def _need(self, number: int, names: frozenset[bytes]) -> None:
+        """Note that file NUMBER needs the libraries NAMES; equal sets are held once."""
+        if names not in self._needed:
+            self._names += len(names)
+            self._needed[names] = names
+        if self._names > _MOST_NAMES:
+            # They may take ten times the room of the files: no real image comes near.
+            self.libraries.clear()
+            self._needed.clear()
+        else:
+            self.libraries[number] = self._needed[names]
 
     def _check_size(self, member: Member) -> None:
         limits = self._limits
@@ -190,7 +218,7 @@ def convert(
     Raises BadImage, Damaged, and what bringing the blobs raises.
     """
     file.seek(HEADER_SIZE)
-    tree, writer = Tree(site.policy), Writer(file, compressor)
+    tree, writer = Tree(site.policy, site.limits.entries), Writer(file, compressor)
     with closing(writer):
         conversion = Conversion(tree, writer, site.limits, mark)
         for blob, diff_id in zip(blobs, diff_ids, strict=True):

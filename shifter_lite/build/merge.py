@@ -30,6 +30,8 @@ _LONGEST_PATH = 4095
 _LONGEST_WRITTEN = 65536
 # As many as docker and containerd follow.
 _MOST_SYMLINKS = 255
+# And so many bytes of their targets, or each of a million entries could take a tenth of a second.
+_MOST_FOLLOWED = 1 << 15
 _LATEST = (1 << 32) - 1
 # What a container needs to have mounted over it; a read-only image cannot be given it later.
 _MOUNT_POINTS = ((b"dev", 0o755), (b"proc", 0o755), (b"sys", 0o755), (b"tmp", 0o1777))
@@ -45,9 +47,10 @@ class Tree:
     by which their data is known.  ``devices`` is where devices were put.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        """Keep of the layers what POLICY says."""
+    def __init__(self, policy: Policy, limit: int = 5_000_000) -> None:
+        """Keep of the layers what POLICY says; make at most LIMIT directories that none names."""
         self.policy = policy
+        self._limit, self._made = limit, 0
         self.root = Directory(0o755)
         self.linked: set[Node] = set()
         self.xattrs: dict[Node, Xattrs] = {}
@@ -69,6 +72,16 @@ class Tree:
             layer.add(members())
         except BadImage as error:
             raise BadImage(f"layer {self._layers}: {error}", hint=error.hint) from error
+
+    def count(self, directories: int) -> None:
+        """Count DIRECTORIES made only because something is below them; raises BadImage."""
+        self._made += directories
+        if self._made > self._limit:
+            # A name of a megabyte has half a million of them.
+            raise BadImage(
+                f"the image has more than {self._limit} directories without an entry",
+                hint="the site allows no more: limits.entries in shifter_lite.toml",
+            )
 
     def finish(self) -> None:
         """Add what must be there for a container to be mounted on, and drop devices."""
@@ -236,6 +249,8 @@ class _Layer:
     def _directory(self, parts: Sequence[bytes], what: bytes) -> Directory:
         """Return the directory at PARTS, made where it is missing or something else."""
         node, missing, followed = self._walk(parts)
+        if missing:
+            self._tree.count(len(missing))
         for part in missing:
             if len(part) > _LONGEST_COMPONENT:
                 raise BadImage(f"{shown(what)} has a name that is too long")
@@ -260,7 +275,7 @@ class _Layer:
         path = [self._root]
         todo = list(reversed(parts))
         missing: list[bytes] = []
-        followed = 0
+        followed = steps = 0
         while todo:
             part = todo.pop()
             if part == b"..":
@@ -272,7 +287,8 @@ class _Layer:
             node = None if missing else path[-1].children.get(part)
             if isinstance(node, Symlink):
                 followed += 1
-                if followed > _MOST_SYMLINKS:
+                steps += len(node.target)
+                if followed > _MOST_SYMLINKS or steps > _MOST_FOLLOWED:
                     raise BadImage(f"too many symbolic links at {shown(b'/'.join(parts))}")
                 if node.target.startswith(b"/"):
                     del path[1:]

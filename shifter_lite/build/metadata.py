@@ -26,6 +26,8 @@ _SMALL_LIMIT = 1 << 32
 # The kernel takes no more entries after one header, nor a greater distance of inode numbers.
 _MOST_ENTRIES = 256
 _FARTHEST = 32767
+# Two bytes say how long an index is; what lies behind the last entry is searched from there on.
+_MOST_INDEXES = (1 << 16) - 1
 # What a directory's size counts beyond its listing: "." and "..", as the kernel makes them.
 _DOTS = 3
 _SMALLEST_INDEXED = METADATA
@@ -318,7 +320,7 @@ class Inodes:
         indexed = table.block
         while first < len(entries):
             head = entries[first]
-            if table.block != indexed:
+            if table.block != indexed and len(index) < _MOST_INDEXES:
                 indexed = table.block
                 index.append(_INDEX.pack(size, table.block, len(head.name) - 1) + head.name)
             run = _run(entries, first, METADATA - table.offset)

@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 
 from shifter_lite import durable
-from shifter_lite.build import squashfs
+from shifter_lite.build import press, squashfs
 from shifter_lite.build.convert import Converted
 from shifter_lite.build.keep import read_small
 from shifter_lite.build.press import BLOCK
@@ -28,7 +28,7 @@ from shifter_lite.records import Content, Image, seal
 
 # What a recipe covers: our writer, its compressor, the merge's policy.  A change in
 # what the same layers become must change it, or old images would stand for new.
-_WRITER = "shifter-lite-2"
+_WRITER = "shifter-lite-3"
 _MAGIC = b"shifter-lite image 1"
 _ALIGNMENT = 4096
 _LARGEST_ACCOUNT = 65536
@@ -129,9 +129,10 @@ def _describe(file: FileIO, content: Content, fields: Fields) -> None:
     words = [(name, value.decode(errors="surrogateescape")) for name, value in fields]
     sealed = seal(b"image", words)
     data = b"%b %d %d\n%b%b" % (_MAGIC, len(text), len(sealed), text, sealed)
-    file.seek(_end(file))
-    file.write(data + bytes(-len(data) % _ALIGNMENT))
-    file.truncate()
+    end = _end(file)
+    # Not by one write, which a disk that becomes full cuts off without an error.
+    press.write(file.fileno(), [data, bytes(-len(data) % _ALIGNMENT)], end)
+    file.truncate(end + len(data) + -len(data) % _ALIGNMENT)
 
 
 def describe(path: Path) -> Content:

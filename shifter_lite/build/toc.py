@@ -3,11 +3,11 @@ r"""Tables of contents: the headers of a layer, kept beside its blob in the cach
 They are made while the layer is downloaded, so that all layers can be planned
 before any data is read.  A file is::
 
-    "shifter-lite toc 4\n"  blob's digest "\n"  diff_id "\n"
+    "shifter-lite toc 5\n"  blob's digest "\n"  diff_id "\n"
     records                  type mode mtime size offset stored, lengths of name and link,
                              numbers of segments and xattrs, name, link, segments, xattrs
     one record of type 0     whose size is the number of records before it,
-                             and its offset the CRC-32 of them and of the diff_id
+                             and its offset the CRC-32 of them, the diff_id and that number
 
 It has no business outside the cache: one that has changed, as it may after a power loss, is
 made again.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
@@ -27,7 +27,7 @@ from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import Damaged
 
-_MAGIC = b"shifter-lite toc 4\n"
+_MAGIC = b"shifter-lite toc 5\n"
 _RECORD = struct.Struct("<BHqQQQIIII")
 _XATTR = struct.Struct("<II")
 _SEGMENT = struct.Struct("<QQ")
@@ -62,8 +62,13 @@ class Table:
 
     def end(self) -> None:
         """Add the last record."""
-        crc = crc32(self.diff_id.encode(), self._crc)
-        self._write(_RECORD.pack(_END, 0, 0, self.count, crc, 0, 0, 0, 0, 0))
+        self._write(_last(self.count, self.diff_id.encode(), self._crc))
+
+
+def _last(count: int, diff_id: bytes, crc: int) -> bytes:
+    """Return the record after COUNT others, whose CRC-32 is CRC."""
+    crc = crc32(b"%b %d" % (diff_id, count), crc)
+    return _RECORD.pack(_END, 0, 0, count, crc, 0, 0, 0, 0, 0)
 
 
 @contextmanager
@@ -82,42 +87,49 @@ def writing(unfinished: Path, path: Path, digest: str) -> Iterator[Table]:
         unfinished.unlink(missing_ok=True)
 
 
-def diff_id(path: Path, digest: str) -> str | None:
-    """Return the diff_id that the table at PATH, of the blob with DIGEST, has; None if unusable."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        head = file.read(_HEAD)
-        left = os.fstat(file.fileno()).st_size - _HEAD - _RECORD.size
-        if left < 0 or not head.startswith(_MAGIC + digest.encode() + b"\n"):
-            return None
-        found, crc = head[-_DIGEST_LENGTH - 1 : -1], 0
-        while left and (piece := file.read(min(left, _PIECE))):
-            crc = crc32(piece, crc)
-            left -= len(piece)
-        end = _RECORD.unpack(file.read(_RECORD.size))
-        if head.endswith(b"\n") and (end[0], end[4]) == (_END, crc32(found, crc)):
-            return found.decode("ascii", "replace")
+def opened(path: Path) -> BinaryIO | None:
+    """Open the table at PATH, or return None if there is none; others may remove it then."""
+    try:
+        return path.open("rb", buffering=1 << 18)
+    except FileNotFoundError:
+        return None
+
+
+def diff_id(file: BinaryIO, digest: str) -> str | None:
+    """Return the diff_id that the table FILE, of the blob with DIGEST, has; None if unusable."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    left = os.fstat(file.fileno()).st_size - _HEAD - _RECORD.size
+    if left < 0 or not head.startswith(_MAGIC + digest.encode() + b"\n"):
+        return None
+    found, crc = head[-_DIGEST_LENGTH - 1 : -1], 0
+    while left and (piece := file.read(min(left, _PIECE))):
+        crc = crc32(piece, crc)
+        left -= len(piece)
+    last = file.read(_RECORD.size)
+    if head.endswith(b"\n") and last == _last(_RECORD.unpack(last)[3], found, crc):
+        return found.decode("ascii", "replace")
     return None
 
 
-def read(path: Path) -> Iterator[Member]:
-    """Yield the members in the table at PATH; raises Damaged."""
+def read(file: BinaryIO) -> Iterator[Member]:
+    """Yield the members in the table FILE; raises Damaged."""
     size = _RECORD.size
     unpack = _RECORD.unpack
     count = 0
-    with path.open("rb", buffering=1 << 18) as file:
-        file.seek(_HEAD)
-        while len(head := file.read(size)) == size:
-            kind, mode, mtime, length, offset, stored, *lengths = unpack(head)
-            if kind == _END and length == count:
-                return
-            name, link = file.read(lengths[0]), file.read(lengths[1])
-            segments: Segments = ()
-            if lengths[2]:
-                segments = tuple(_SEGMENT.iter_unpack(file.read(lengths[2] * _SEGMENT.size)))
-            xattrs = tuple(_read_xattr(file) for _ in range(lengths[3])) if lengths[3] else ()
-            yield Member(name, kind, mode, mtime, length, offset, link, stored, segments, xattrs)
-            count += 1
-    raise Damaged(f"a table of contents is cut off: {str(path)!r}")
+    file.seek(_HEAD)
+    while len(head := file.read(size)) == size:
+        kind, mode, mtime, length, offset, stored, *lengths = unpack(head)
+        if kind == _END and length == count:
+            return
+        name, link = file.read(lengths[0]), file.read(lengths[1])
+        segments: Segments = ()
+        if lengths[2]:
+            segments = tuple(_SEGMENT.iter_unpack(file.read(lengths[2] * _SEGMENT.size)))
+        xattrs = tuple(_read_xattr(file) for _ in range(lengths[3])) if lengths[3] else ()
+        yield Member(name, kind, mode, mtime, length, offset, link, stored, segments, xattrs)
+        count += 1
+    raise Damaged(f"a table of contents is cut off: {file.name!r}")
 
 
 def _read_xattr(file: BinaryIO) -> tuple[bytes, bytes]:
