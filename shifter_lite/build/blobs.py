@@ -327,11 +327,12 @@ def fetching(
                 todo.pop().bring(source, lock, progress, stop)
         ended.release()
 
-    running = min(at_once, len(todo))
-    for _ in range(running):
-        # Daemons: a thread that waits for a silent registry must not hold up the end.
-        Thread(target=work, daemon=True).start()
+    running = 0
     try:
+        for _ in range(min(at_once, len(todo))):
+            # Daemons: a thread that waits for a silent registry must not hold up the end.
+            Thread(target=work, daemon=True).start()
+            running += 1
         yield [unique[layer.digest] for layer in layers]
     finally:
         stop.set()
