@@ -21,7 +21,7 @@ METADATA = 8192
 _UNCOMPRESSED = 0x8000
 NOWHERE = (1 << 64) - 1
 _NO_FRAGMENT = (1 << 32) - 1
-NO_XATTRS = (1 << 32) - 1
+_NO_XATTRS = (1 << 32) - 1
 _SMALL_LIMIT = 1 << 32
 # The kernel takes no more entries after one header, nor a greater distance of inode numbers.
 _MOST_ENTRIES = 256
@@ -30,7 +30,6 @@ _FARTHEST = 32767
 _MOST_INDEXES = (1 << 16) - 1
 # What a directory's size counts beyond its listing: "." and "..", as the kernel makes them.
 _DOTS = 3
-_SMALLEST_INDEXED = METADATA
 
 # The types of inodes, basic and extended; those of directory entries are the basic ones.
 _DIRECTORY, _FILE, _SYMLINK, _FIFO, _EXTENDED = 1, 2, 3, 6, 7
@@ -121,7 +120,7 @@ class Xattrs:
         """Return by which number an inode names the attributes of NODE."""
         given = self._given.get(node)
         if not given:
-            return NO_XATTRS
+            return _NO_XATTRS
         if given not in self._numbers:
             self._numbers[given] = self.count
             self.count += 1
@@ -243,7 +242,7 @@ class Inodes:
         size += _DOTS
         links = directories + 2
         xattr = self._xattrs.number(node)
-        if size < 1 << 16 and not index and xattr == NO_XATTRS:
+        if size < 1 << 16 and not index and xattr == _NO_XATTRS:
             return _HEAD.pack(
                 _DIRECTORY, node.mode, 0, 0, node.mtime, done.number
             ) + _BASIC_DIRECTORY.pack(block, links, size, offset, parent)
@@ -294,7 +293,7 @@ class Inodes:
                 words = sizes.tobytes()
                 holes = _holes(size, sizes)
         xattr = self._xattrs.number(node)
-        if start < _SMALL_LIMIT > size and links == 1 and not holes and xattr == NO_XATTRS:
+        if start < _SMALL_LIMIT > size and links == 1 and not holes and xattr == _NO_XATTRS:
             return (
                 _HEAD.pack(_FILE, node.mode, 0, 0, node.mtime, number)
                 + _BASIC_FILE.pack(start, fragment, offset, size)
