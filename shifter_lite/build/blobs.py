@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Condition, Event, Semaphore, Thread
 from typing import Protocol
 
+from shifter_lite.build.digest import digest_in
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.errors import BadImage, Damaged, RegistryBusy
 
@@ -102,7 +103,7 @@ class Blob:
             at += len(piece)
             if not self.fresh:
                 hashed.update(piece)
-                if at == self.layer.size and self.layer.digest != _digest(hashed.digest()):
+                if at == self.layer.size and self.layer.digest != digest_in(hashed):
                     raise self.spoilt()
             elif at == self.layer.size:
                 self.check()
@@ -125,8 +126,8 @@ class Blob:
             # Not by its name, which others may have evicted meanwhile.
             assert self._file is not None
             self._file.seek(0)
-            found = hashlib.file_digest(self._file, "sha256").digest()
-            if self.layer.digest != _digest(found):
+            found = hashlib.file_digest(self._file, "sha256")
+            if self.layer.digest != digest_in(found):
                 raise self.spoilt()
 
     def spoilt(self) -> Damaged:
@@ -266,7 +267,7 @@ class _Download:
                     f"the unfinished layer {self._layer.digest} was damaged and is dropped",
                     hint="pull again: it will be downloaded anew",
                 )
-            found = _digest(self._hash.digest())
+            found = digest_in(self._hash)
             raise BadImage(f"it has the wrong digest: {found}", hint=_ON_THE_WAY)
 
     def _resume(self) -> None:
@@ -283,7 +284,7 @@ class _Download:
         self._size = 0
 
     def _right(self) -> bool:
-        return _digest(self._hash.digest()) == self._layer.digest
+        return digest_in(self._hash) == self._layer.digest
 
     def _take(self, data: bytes) -> None:
         self._size += len(data)
@@ -345,10 +346,6 @@ def fetching(
         if not running:
             for blob in unique.values():
                 blob.close()
-
-
-def _digest(raw: bytes) -> str:
-    return f"sha256:{raw.hex()}"
 
 
 def evict(cache: Path, limit: int) -> None:

@@ -86,7 +86,7 @@ class Writer:
             held = [None if block is None else bytes(block) for block in blocks]
             self._later.append((rank, number, held))
             self._later_size += size
-            self.skip(size)
+            self._count(size)
         elif size < BLOCK:
             # To their end: who watches them reports there.
             for block in blocks:
@@ -96,9 +96,14 @@ class Writer:
 
     def small(self, data: Block) -> None:
         """Add a file of DATA, which is less than a block and not nothing."""
-        self.contents.sizes.append(len(data))
-        self.contents.starts.append(0)
-        self.contents.places.append(self._share_fragment(data))
+        self._count(len(data), self._share_fragment(data))
+
+    def _count(self, size: int, place: int = 0) -> None:
+        """Count a file of SIZE bytes; without its PLACE, that is known once it is written."""
+        contents = self.contents
+        contents.sizes.append(size)
+        contents.starts.append(0)
+        contents.places.append(place)
 
     def _share_fragment(self, data: Block) -> int:
         size = len(data)
@@ -118,16 +123,9 @@ class Writer:
     def large(self, size: int, blocks: Iterator[Block | None]) -> None:
         """Add a file of SIZE bytes, at least a block; None in BLOCKS is a hole."""
         number = len(self.contents)
-        self.skip(size)
+        self._count(size)
         for block in blocks:
             self._press.put(number, block)
-
-    def skip(self, size: int) -> None:
-        """Count a file of SIZE bytes that nobody wants."""
-        contents = self.contents
-        contents.sizes.append(size)
-        contents.starts.append(0)
-        contents.places.append(0)
 
     def finish(self) -> None:
         """Write all that is not yet written."""

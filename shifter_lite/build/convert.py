@@ -19,6 +19,7 @@ from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
 from shifter_lite.build.blobs import Blob
 from shifter_lite.build.content import Contents, Writer
+from shifter_lite.build.digest import digest_in
 from shifter_lite.build.first import First
 from shifter_lite.build.inflate import inflate
 from shifter_lite.build.keep import keep
@@ -112,7 +113,7 @@ class Conversion:
                 table.put(member)
                 self._take(stream, member)
             stream.drain()
-            table.diff_id = f"sha256:{hashed.hexdigest()}"
+            table.diff_id = digest_in(hashed)
             made = held.enter_context(part.open("rb", buffering=1 << 18))
         return made, table.diff_id
 

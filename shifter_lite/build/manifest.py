@@ -7,13 +7,13 @@ manifest version 2, schema 2.  What is not an image is refused with a sentence.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from shifter_lite import platforms
 from shifter_lite.build import settings
+from shifter_lite.build.digest import digest_of
 from shifter_lite.errors import BadImage
 from shifter_lite.platforms import is_platform
 from shifter_lite.records import Config
@@ -258,7 +258,7 @@ def _data(encoded: object, digest: str, size: int, what: str) -> bytes | None:
         data = base64.b64decode(str(encoded), validate=True)
     except ValueError as error:
         raise BadImage(f"the {what}'s data is not base64") from error
-    if len(data) != size or f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+    if len(data) != size or digest_of(data) != digest:
         raise BadImage(f"the {what}'s data has not the digest and size that it should have")
     return data
 

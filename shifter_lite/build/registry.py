@@ -7,13 +7,13 @@ is the affair of ``build/wire``.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from shifter_lite.build import manifest as documents
+from shifter_lite.build.digest import digest_of
 from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
 from shifter_lite.build.wire.deadlines import Deadlines
 from shifter_lite.build.wire.download import Download
@@ -171,7 +171,7 @@ class Registry:
         )
         if len(data) > documents.LARGEST_JSON:
             raise BadImage(f"a manifest has more than {documents.LARGEST_JSON} bytes")
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        digest = digest_of(data)
         self._check(endpoint, data, wanted, headers, expected)
         document = documents.parse(data, "manifest")
         kind = documents.media_type(document, headers.get("Content-Type", ""))
@@ -211,7 +211,7 @@ def _read_manifest(document: Document, index_digest: str, platform: str) -> Mani
 
 def check(data: bytes, digest: str, size: int, what: str) -> None:
     """Raise BadImage unless the bytes DATA, a WHAT, have DIGEST and SIZE."""
-    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    found = digest_of(data)
     if found != digest:
         raise BadImage(f"the {what} has the wrong digest: {found}, not {digest}")
     if len(data) != size:

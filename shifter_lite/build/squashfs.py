@@ -33,11 +33,8 @@ def write(
     tree: Tree,
     contents: Contents,
     compressor: Compressor,
-) -> int:
-    """Make FILE, whose data of CONTENTS ends at byte AT, an image of TREE.
-
-    Returns how many bytes the image has.
-    """
+) -> None:
+    """Make FILE, whose data of CONTENTS ends at byte AT, an image of TREE."""
     xattrs = Xattrs(tree.xattrs, compressor)
     inodes = Inodes(contents, _names(tree.root, tree.linked), xattrs, compressor)
     reference = inodes.write(tree.root)
@@ -90,7 +87,6 @@ def write(
     os.pwrite(file.fileno(), superblock, 0)
     # Data that was taken back may lie there.
     os.ftruncate(file.fileno(), end)
-    return end
 
 
 def _names(root: Directory, linked: Iterable[Node]) -> dict[Node, int]:

@@ -20,9 +20,10 @@ from typing import Any
 
 from shifter_lite.build import manifest as documents
 from shifter_lite.build import tar
+from shifter_lite.build.digest import digest_of
 from shifter_lite.build.inflate import inflate
 from shifter_lite.build.local.files import Content, Files
-from shifter_lite.build.local.stored import Stored, digest_of
+from shifter_lite.build.local.stored import Stored
 from shifter_lite.build.local.wanted import Offer, Wanted
 from shifter_lite.build.manifest import Descriptor, Manifest
 from shifter_lite.errors import BadImage

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from shifter_lite.build.digest import digest_in
 from shifter_lite.build.local.access import File
 from shifter_lite.build.manifest import Descriptor, Manifest
 from shifter_lite.errors import BadImage
@@ -78,7 +79,7 @@ class Squashfs:
         hashed = hashlib.sha256()
         for piece in self._pieces():
             hashed.update(piece)
-        return Manifest(_digest(hashed), "", Descriptor("", "", 0), ())
+        return Manifest(digest_in(hashed), "", Descriptor("", "", 0), ())
 
     def pieces(self, manifest: Manifest, progress: Callable[[int], None]) -> Iterator[bytes]:
         """Yield the squashfs, which is to be that of MANIFEST; PROGRESS is told of their sizes.
@@ -90,7 +91,7 @@ class Squashfs:
             hashed.update(piece)
             progress(len(piece))
             yield piece
-        if _digest(hashed) != manifest.digest:
+        if digest_in(hashed) != manifest.digest:
             raise BadImage(f"{self._file.path!r} changed while it was read")
 
     def _pieces(self) -> Iterator[bytes]:
@@ -100,10 +101,6 @@ class Squashfs:
             left -= len(piece)
             yield piece
         self._file.check()
-
-
-def _digest(hashed: hashlib._Hash) -> str:
-    return f"sha256:{hashed.hexdigest()}"
 
 
 def _superblock(head: bytes) -> _Superblock:

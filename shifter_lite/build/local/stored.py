@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 
 from shifter_lite.build import manifest as documents
+from shifter_lite.build.digest import digest_of
 from shifter_lite.build.local.access import Read
 from shifter_lite.build.local.files import Content, Files
 from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
@@ -81,8 +81,3 @@ def _read(content: Content, what: str) -> bytes:
     if content.size > documents.LARGEST_JSON:
         raise BadImage(f"the {what} has {content.size} bytes")
     return b"".join(iter(lambda: content.read(_PIECE), b""))
-
-
-def digest_of(data: bytes) -> str:
-    """Return the digest of DATA."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
