@@ -95,12 +95,10 @@ class Request:
     def read(cls, fd: int, *, name: str, store: str, now: float) -> Self:
         """Read the request open on FD, found in the spool of STORE as NAME at time NOW.
 
-        Raises BadRequest, saying what is wrong with it.
+        Raises BadRequest, saying what is wrong with it; and OSError, where the filesystem has
+        trouble, so that nothing is known of the request.
         """
-        try:
-            uid, data = _owned(fd, cls.SIZE_LIMIT)
-        except OSError as error:
-            raise BadRequest(f"the request cannot be read: {error.strerror}") from error
+        uid, data = _owned(fd, cls.SIZE_LIMIT)
         request = cls._parse(data)
         if (request.name, request.store, request.uid) != (name, store, uid):
             raise BadRequest("the request was written for another spool, name or owner")

@@ -1,6 +1,5 @@
 """What lies on disk reads itself, and trusts nothing."""
 
-import errno
 import json
 import os
 import time
@@ -243,20 +242,6 @@ def test_a_request_that_becomes_shorter_while_it_is_read_is_refused(
 
     monkeypatch.setattr(os, "fstat", then_cut)
     with pytest.raises(BadRequest, match="changed while it was read"):
-        read(path, asked.name)
-
-
-def test_a_request_that_the_filesystem_does_not_give_us_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = request()
-    path = write(tmp_path / "r", asked.to_bytes())
-
-    def broken(*_: object) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "pread", broken)
-    with pytest.raises(BadRequest, match="cannot be read: Input/output error"):
         read(path, asked.name)
 
 
