@@ -8,11 +8,14 @@ no name is ever looked for before it is there.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from shifter_lite.errors import Damaged
@@ -23,18 +26,22 @@ _NAME = re.compile(r"[0-9]{6}\.json")
 _CANCEL = "cancel"
 _KEEP = 2
 _LARGEST = 65536
+# A directory of statuses holds some four names.
+_MOST = 100
 
 
 class Reporter:
-    """Writes the statuses of one request, as its owner's directory allows."""
+    """Writes the statuses of one request, as its owner's directory allows.
+
+    The directory is opened anew each time: a worker may have thousands of requests, but few files
+    open.
+    """
 
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
-        self._number = 0
+        self._path, self._uid = layout.status / name, uid
+        self._number: int | None = None
         self._silent = False
-        self._fd = _open_owned(layout.status / name, uid)
-        if self._fd is not None:
-            self._number = max((int(n[:6]) for n in _listed(self._fd)), default=0)
 
     def __call__(self, status: Status) -> None:
         """Make STATUS the newest.
@@ -42,50 +49,56 @@ class Reporter:
         Room may be short, and the owner may have removed the directory: the
         request goes on all the same.
         """
-        if self._fd is None or self._silent:
-            return
-        self._number += 1
-        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
-        with suppress(OSError):
-            try:
-                _write_at(self._fd, hidden, status.to_bytes())
-                self._give(hidden, name)
-            finally:
-                os.unlink(hidden, dir_fd=self._fd)
+        with self._opened() as fd, suppress(OSError):
+            if fd is None:
+                return
+            if self._number is None:
+                self._number = max((int(n[:6]) for n in _listed(fd)), default=0)
+            self._number += 1
+            self._give(fd, status.to_bytes())
             if self._number > _KEEP:
-                os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=self._fd)
+                os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=fd)
 
-    def _give(self, hidden: str, name: str) -> None:
+    def _give(self, fd: int, data: bytes) -> None:
+        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
         try:
-            # Exclusive, as rename is not: nobody's last word is ever overwritten.
-            os.link(hidden, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            _write_at(fd, hidden, data)
+            # Exclusive, as rename is not: nobody's last word is ever overwritten.  The owner may have
+            # put a link to another's file into the place of ours: not to that.
+            os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
             # Somebody else reports on this request, who took us for dead, or its owner does.
             self._silent = True
+        finally:
+            os.unlink(hidden, dir_fd=fd)
 
     def newest(self) -> Status | None:
         """Return the newest status, perhaps of a worker before us; None if there is none."""
-        if self._fd is None:
-            return None
-        for name in sorted(_listed(self._fd), reverse=True):
-            with suppress(OSError, Damaged):
-                return Status.from_bytes(_read_at(self._fd, name))
+        with self._opened() as fd, suppress(OSError):
+            for name in sorted(_listed(fd), reverse=True) if fd is not None else ():
+                with suppress(OSError, Damaged):
+                    return Status.from_bytes(_read_at(fd, name))
         return None
 
     def cancelled(self) -> bool:
         """Return whether the owner does not want it any more: there is a file ``cancel``."""
-        if self._fd is None:
-            return False
-        try:
-            return _CANCEL in os.listdir(self._fd)
-        except OSError:
-            return False
+        with self._opened() as fd, suppress(OSError):
+            return fd is not None and _CANCEL in _names(fd)
+        return False
 
     def close(self) -> None:
         """Report no more."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._silent = True
+
+    @contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """Yield the directory, open; None if nothing can or shall be said there."""
+        fd = None if self._silent else _open_owned(self._path, self._uid)
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
 
 
 def read(layout: Layout, name: str) -> Status:
@@ -110,14 +123,30 @@ def wait_for_change(layout: Layout, name: str, last: Status, *, pause: float) ->
     return now
 
 
-def forget(layout: Layout, name: str) -> None:
-    """Remove the statuses of the request NAME; its owner has read them."""
+def forget(layout: Layout, name: str, until: float = float("inf")) -> None:
+    """Remove the statuses of the request NAME: its owner has read them, or never will.
+
+    What remains UNTIL the monotonic clock says so stays for another time.
+    """
     directory = layout.status / name
     with suppress(FileNotFoundError):
-        for number in os.listdir(directory):
-            # The worker removes old ones itself.
-            (directory / number).unlink(missing_ok=True)
+        # Not by its path: its owner may put a link into its place, and what we remove is ours.
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _empty(fd, until)
+        finally:
+            os.close(fd)
         directory.rmdir()
+
+
+def _empty(directory: int, until: float) -> None:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if time.monotonic() > until:
+                return
+            # The worker removes old ones itself.
+            with suppress(FileNotFoundError):
+                os.unlink(entry.name, dir_fd=directory)
 
 
 def _open_owned(path: Path, uid: int) -> int | None:
@@ -133,7 +162,17 @@ def _open_owned(path: Path, uid: int) -> int | None:
 
 
 def _listed(directory: int | Path) -> list[str]:
-    return [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+    return [name for name in _names(directory) if _NAME.fullmatch(name)]
+
+
+def _names(directory: int | Path) -> list[str]:
+    """Return what is in DIRECTORY; nothing if it holds more than we and its owner could mean.
+
+    Else one user could have a worker list a million names, again and again.
+    """
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in islice(entries, _MOST + 1)]
+    return names if len(names) <= _MOST else []
 
 
 def _write_at(directory: int, name: str, data: bytes) -> None:
@@ -142,7 +181,9 @@ def _write_at(directory: int, name: str, data: bytes) -> None:
     try:
         # The directory is what keeps others out; its owner is not the worker.
         os.fchmod(fd, 0o644)
-        os.write(fd, data)
+        if os.write(fd, data) != len(data):
+            # A full disk takes what it can.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(fd)
 

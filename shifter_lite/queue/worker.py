@@ -83,7 +83,14 @@ class Worker:
 
         Only some of it, so that those who ask properly need not wait.
         """
-        for name in (*self.backlog.bad(), *self.backlog.excess()):
+        for name in self.backlog.bad():
+            found = self._claim(name)
+            if isinstance(found, Claim):
+                # It has become one since we looked: it waits for its turn.
+                found.hand_back()
+            elif found is not None:
+                yield found
+        for name in self.backlog.excess():
             if (claimed := self._claim(name)) is not None:
                 yield claimed
 
@@ -108,6 +115,9 @@ class Worker:
     def _claim(self, name: str) -> Claim | Rejected | None:
         self.attendant.check()
         self.backlog.forget(name)
+        if any(name in batch.names for batch in self._batches):
+            # Its owner has put it there again.  When the first is answered, this was answered before.
+            return None
         found = claim.claim(self._layout, name, store=self._store, worker=self.name)
         if isinstance(found, Rejected) and found.stuck:
             self.backlog.ignore(name)
