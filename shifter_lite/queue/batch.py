@@ -35,7 +35,7 @@ class _Member:
 class Batch:
     """Claims that are answered together; any thread may report.
 
-    ``request`` is that of the first, whose turn it was; ``names`` are those of all, answered or not.
+    ``request`` is that of the first, whose turn it was; ``names`` are all, answered or not.
     """
 
     def __init__(self, claims: Sequence[Claim], listener: Report | None = None) -> None:

@@ -105,7 +105,7 @@ def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Reje
             if not path.exists():
                 return None
         else:
-            return _quarantine(layout, name, error)
+            return _quarantine(layout, name, _immovable(name, error))
     try:
         return Claim(layout, _read(layout, path, name, store), path)
     except BadRequest as error:
@@ -138,22 +138,19 @@ def _read_at(path: Path, name: str, store: str) -> Request:
 
 def _reject(layout: Layout, path: Path, name: str, error: BadRequest) -> Rejected:
     status = path.lstat()
-    try:
-        if was_answered(layout, name):
-            path.unlink()
-        else:
-            _answered(path, layout.failed, name)
-    except OSError:
-        if not stat.S_ISDIR(status.st_mode):
-            raise
+    if stat.S_ISDIR(status.st_mode):
         _set_aside(path)
+    elif was_answered(layout, name):
+        path.unlink()
+    else:
+        _answered(path, layout.failed, name)
     return Rejected(name, status.st_uid, error)
 
 
 def _set_aside(path: Path) -> None:
-    """Give a directory at PATH a name with a dot, as it can be moved nowhere else, nor removed.
+    """Give PATH a name with a dot where it is.
 
-    It is another's, who may have let us move it first, and then not any more.
+    Another's directory is moved elsewhere or emptied only as long as he lets us.
     """
     path.rename(path.with_name(f".rejected.{os.urandom(8).hex()}"))
 
@@ -163,19 +160,23 @@ def _put_away(layout: Layout, name: str) -> Rejected | None:
     found = layout.submitted / name
     bad = BadRequest(f"not a request's name: {name!r}")
     try:
-        uid = found.lstat().st_uid
-        now = int(time.time())
+        status = found.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            return _quarantine(layout, name, bad)
+        now, uid = int(time.time()), status.st_uid
         _answered(found, layout.failed, f"{now}-{uid}-{os.urandom(8).hex()}")
     except (FileNotFoundError, Lost):
         return None
     except OSError as error:
-        return _quarantine(layout, name, error, bad)
+        return _quarantine(layout, name, _immovable(name, error))
     return Rejected(name, uid, bad)
 
 
-def _quarantine(
-    layout: Layout, name: str, error: OSError, bad: BadRequest | None = None
-) -> Rejected | None:
+def _immovable(name: str, error: OSError) -> BadRequest:
+    return BadRequest(f"the request {name!r} cannot be moved: {error.strerror}")
+
+
+def _quarantine(layout: Layout, name: str, bad: BadRequest) -> Rejected | None:
     """Get out of the way what cannot be moved elsewhere: a directory of somebody else's."""
     found, uid = layout.submitted / name, _NOBODY
     try:
@@ -185,13 +186,17 @@ def _quarantine(
     except PermissionError:
         # A mount of its owner's, which is nobody else's to look at.
         pass
-    bad = bad or BadRequest(f"the request {name!r} cannot be moved: {error.strerror}")
     try:
         _set_aside(found)
     except OSError:
         # Somebody has mounted something there, for instance.
         return Rejected(name, uid, bad, stuck=True)
     return Rejected(name, uid, bad)
+
+
+def was_done(layout: Layout, name: str) -> bool:
+    """Return whether the request NAME was answered with an image."""
+    return (layout.done / _day(name) / name).exists()
 
 
 def was_answered(layout: Layout, name: str) -> bool:

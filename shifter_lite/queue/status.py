@@ -40,8 +40,12 @@ class Reporter:
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._path, self._uid = layout.status / name, uid
-        self._number: int | None = None
         self._silent = False
+        self._number = 0
+        with self._opened() as fd, suppress(OSError):
+            if fd is not None:
+                # Once: what another says later, who took us for dead, is not ours to go on with.
+                self._number = max((int(n[:6]) for n in _listed(fd)), default=0)
 
     def __call__(self, status: Status) -> None:
         """Make STATUS the newest.
@@ -52,8 +56,6 @@ class Reporter:
         with self._opened() as fd, suppress(OSError):
             if fd is None:
                 return
-            if self._number is None:
-                self._number = max((int(n[:6]) for n in _listed(fd)), default=0)
             self._number += 1
             self._give(fd, status.to_bytes())
             if self._number > _KEEP:
@@ -63,8 +65,8 @@ class Reporter:
         name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
         try:
             _write_at(fd, hidden, data)
-            # Exclusive, as rename is not: nobody's last word is ever overwritten.  The owner may have
-            # put a link to another's file into the place of ours: not to that.
+            # Exclusive, as rename is not: nobody's last word is ever overwritten.  And never to
+            # what its owner may have made ours a symbolic link to.
             os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
             # Somebody else reports on this request, who took us for dead, or its owner does.
@@ -75,7 +77,9 @@ class Reporter:
     def newest(self) -> Status | None:
         """Return the newest status, perhaps of a worker before us; None if there is none."""
         with self._opened() as fd, suppress(OSError):
-            for name in sorted(_listed(fd), reverse=True) if fd is not None else ():
+            if fd is None:
+                return None
+            for name in sorted(_listed(fd), reverse=True):
                 with suppress(OSError, Damaged):
                     return Status.from_bytes(_read_at(fd, name))
         return None

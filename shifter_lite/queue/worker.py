@@ -116,7 +116,7 @@ class Worker:
         self.attendant.check()
         self.backlog.forget(name)
         if any(name in batch.names for batch in self._batches):
-            # Its owner has put it there again.  When the first is answered, this was answered before.
+            # Its owner has put it there again: once the first is answered, that is no request.
             return None
         found = claim.claim(self._layout, name, store=self._store, worker=self.name)
         if isinstance(found, Rejected) and found.stuck:

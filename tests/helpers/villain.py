@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import Runner
+from tests.conftest import Runner, installed
 from tests.helpers import spool
 from tests.helpers.users import User, acting_as
 
@@ -108,6 +108,20 @@ def drained(site: Runner, timeout: float = 120.0) -> list[str]:
     assert all(line.isprintable() for line in lines), done.stderr
     assert "Traceback" not in done.stderr
     return lines
+
+
+@contextmanager
+def working(site: Runner) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker whose log, however long, somebody takes; end it."""
+    command = [*site.user.prefix, str(installed("shifter-worker")), "run"]
+    with (
+        (site.home / "log").open("ab") as log,
+        subprocess.Popen(command, env=site.environment, cwd=site.home, stderr=log) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def place_in(lines: list[str], word: str, name: str) -> int:
