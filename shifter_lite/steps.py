@@ -146,6 +146,22 @@ def make_image(
 
 def _make(
     bench: Bench,
+    source: Registry | local.Stored,
+    at_once: int,
+    manifest: Manifest,
+    config: ImageConfig,
+    report: Report,
+) -> Image:
+    try:
+        return _make_once(bench, source, at_once, manifest, config, report)
+    except Damaged as error:
+        # So a power loss leaves the cache, which is never synced: that is nobody's failure.
+        log.warning("once more, without what was damaged: %s", error)
+    return _make_once(bench, source.afresh(), at_once, manifest, config, report)
+
+
+def _make_once(
+    bench: Bench,
     source: blobs.Source,
     at_once: int,
     manifest: Manifest,
@@ -180,6 +196,10 @@ def _make(
         # Layers that lead to nothing only stand in the way of those who clear up.
         for layer in layers:
             layer.give_up(partial(_lock, bench))
+        raise
+    except Damaged:
+        for layer in layers:
+            layer.distrust(partial(_lock, bench))
         raise
     return image
 

@@ -892,6 +892,19 @@ def test_an_import_killed_at_any_moment_is_done_again(run: Runner, workdir: Path
     assert killed > MOMENTS / 3
 
 
+def test_layers_that_the_cache_has_spoilt_are_read_again(run: Runner, workdir: Path) -> None:
+    layers = [images.layer([images.file(f"{n}", os.urandom(300_000))]) for n in range(3)]
+    for number in range(2):
+        image = images.image(layers, settings={"Env": [f"A={number}"]})
+        path = stored.packed(workdir / f"{number}.tar", stored.files({"": image}))
+        imported(run, path, f"demo:{number}")
+        cached = [each for each in (run.store / "cache/blobs").glob("??/*") if not each.suffix]
+        assert len(cached) == 3
+        for each in cached:
+            assert hashlib.sha256(each.read_bytes()).hexdigest() == each.name
+            each.write_bytes(bytes(each.stat().st_size))
+
+
 def duration(run: Runner, path: Path) -> float:
     """Return how many seconds an import of PATH into a new store takes."""
     shutil.rmtree(run.store)
