@@ -48,7 +48,7 @@ class Reporter:
         name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
         with suppress(OSError):
             try:
-                _write_at(self._fd, hidden, status.to_bytes())
+                _write_at(self._fd, hidden, status.to_bytes(), last=status.ended)
                 self._give(hidden, name)
             finally:
                 os.unlink(hidden, dir_fd=self._fd)
@@ -91,12 +91,13 @@ class Reporter:
 def read(layout: Layout, name: str) -> Status:
     """Return the newest status of the request NAME; PENDING if there is none.
 
-    Raises Damaged, or FileNotFoundError if there is no such request.
+    Raises FileNotFoundError if there is no such request.
     """
     directory = layout.status / name
     for number in sorted(_listed(directory), reverse=True):
-        # The one just listed may be gone: a newer has come.
-        with suppress(FileNotFoundError):
+        # The one just listed may be gone, as a newer has come; or a power loss has damaged it,
+        # and a newer will come.
+        with suppress(FileNotFoundError, Damaged):
             return Status.from_bytes(_read(directory / number))
     return Status(state="PENDING")
 
@@ -136,13 +137,16 @@ def _listed(directory: int | Path) -> list[str]:
     return [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
 
 
-def _write_at(directory: int, name: str, data: bytes) -> None:
+def _write_at(directory: int, name: str, data: bytes, *, last: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o600, dir_fd=directory)
     try:
         # The directory is what keeps others out; its owner is not the worker.
         os.fchmod(fd, 0o644)
         os.write(fd, data)
+        if last:
+            # No other comes after it, not even after a power loss: the request is answered.
+            os.fsync(fd)
     finally:
         os.close(fd)
 
