@@ -69,6 +69,11 @@ def echo(text: str) -> None:
         ) from error
 
 
+def one_line(text: str) -> str:
+    """Return TEXT with nothing in it that moves a terminal's cursor, whoever wrote it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def main(program: click.Group) -> NoReturn:
     """Run PROGRAM on the command line, and exit."""
     _fill_standard_streams()
@@ -112,9 +117,9 @@ def _discard_output() -> None:
 
 def _complain(program: click.Group, error: ShifterError) -> int:
     """Say ERROR on standard error; return its exit code."""
-    click.echo(f"{program.name}: {error}", err=True)
+    click.echo(f"{program.name}: {one_line(str(error))}", err=True)
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        click.echo(f"  hint: {one_line(error.hint)}", err=True)
     return error.exit_code
 
 
