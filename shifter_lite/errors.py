@@ -11,8 +11,9 @@
     ├── StoreFull     73  no room, or no quota, left in the store
     ├── NoOutput      74  our standard output takes no more
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
-    ├── Denied        77  the registry or the filesystem does not let us
+    ├── TooMany       75  one user's requests are more than the site allows
     ├── Unanswered    75  no worker has answered yet; it may still
+    ├── Denied        77  the registry or the filesystem does not let us
     ├── BadConfig     78  the site's configuration is wrong
     └── Cancelled     79  who asked has cancelled the request
 
@@ -104,6 +105,12 @@ class RegistryBusy(ShifterError):
 
 class Unanswered(ShifterError):
     """No worker has answered yet; it may still."""
+
+    exit_code = 75
+
+
+class TooMany(ShifterError):
+    """One user asks for more than the site allows at a time."""
 
     exit_code = 75
 

@@ -183,10 +183,11 @@ class _Mine:
 
     def _stopped(self, name: str) -> Status:
         deadline = time.monotonic() + _STOPPING_SECONDS
+        nobody_works = waiting.nobody_works(self._layout)
         for now in status.follow(self._layout, name):
             if now.ended:
                 return now
-            if waiting.nobody_works(self._layout) or time.monotonic() > deadline:
+            if nobody_works() or time.monotonic() > deadline:
                 break
         raise Unanswered(
             f"no worker has answered yet that the request {name!r} is to end",

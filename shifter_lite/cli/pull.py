@@ -56,7 +56,7 @@ def ask(
     if no_wait:
         asked.submit(warn=True)
         boundary.echo(request.name)
-        if waiting.nobody_works(layout):
+        if waiting.nobody_works(layout)():
             click.echo(
                 "shifterimg: no worker is running: 'shifter-worker drain' or 'shifterimg wait' "
                 "does the work",

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import click
@@ -18,7 +19,8 @@ from shifter_lite import config, logins, store
 from shifter_lite.cli import boundary
 from shifter_lite.errors import Cancelled, NotFound, Reported
 from shifter_lite.layout import Layout
-from shifter_lite.queue import claim, status
+from shifter_lite.queue import presence, status
+from shifter_lite.queue.presence import Lost
 from shifter_lite.request import Request, Status
 
 # After so many seconds without any news, the user hears that there are none.
@@ -34,7 +36,7 @@ class Waiting:
         self._layout, self._identity, self._name = layout, identity, name
         self._last = Status(state="PENDING")
         self._show = _terminal() if sys.stderr.isatty() else _nothing
-        self._mine = owns(layout)
+        self._nobody_works = nobody_works(layout)
 
     def end(self, submit: Callable[[], object] | None = None) -> Status:
         """Return the status that the request ends with; SUBMIT submits it first, if it is given.
@@ -76,9 +78,6 @@ class Waiting:
         self._show(None)
         click.echo(f"shifterimg: {text}", err=True)
 
-    def _nobody_works(self) -> bool:
-        return self._mine and not claim.anybody_alive(self._layout)
-
     def _work(self, submit: Callable[[], object] | None = None) -> None:
         # Only who builds pays for loading what building needs.
         from shifter_lite import worker  # noqa: PLC0415
@@ -86,27 +85,29 @@ class Waiting:
         site = config.read_site(os.environ)
         # What his own login brings into a store of others would be theirs as well.
         own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
-        with worker.working(self._layout, self._identity, site, own) as bench:
+        # If others take us for dead, as who was stopped for long, they have our request.
+        with (
+            suppress(Lost),
+            worker.working(self._layout, self._identity, site, own) as bench,
+        ):
             if submit:
                 submit()
             worker.drain(bench, self._listener)
 
-    def _listener(self, request: Request) -> Callable[[Status], None]:
-        return self._note if request.name == self._name else _ignore
+    def _listener(self, request: Request) -> Callable[[Status], None] | None:
+        return self._note if request.name == self._name else None
 
     def _note(self, new: Status) -> None:
         self._last = new
         self._show(new)
 
 
-def owns(layout: Layout) -> bool:
-    """Return whether the user may work on the spool of LAYOUT himself."""
-    return os.access(layout.claimed, os.W_OK)
-
-
-def nobody_works(layout: Layout) -> bool:
-    """Return whether the user owns the spool of LAYOUT, and no worker is alive."""
-    return owns(layout) and not claim.anybody_alive(layout)
+def nobody_works(layout: Layout) -> Callable[[], bool]:
+    """Return what tells whether the user may work on the spool of LAYOUT, and nobody else does."""
+    if not os.access(layout.claimed, os.W_OK):
+        return lambda: False
+    census = presence.Census(layout, config.read_site(os.environ).lease_seconds)
+    return lambda: not presence.anybody_alive(census)
 
 
 def announce(ended: Status, image: str) -> None:
@@ -134,10 +135,6 @@ def gone(name: str) -> NotFound:
 def progress(now: Status) -> str:
     """Return how far the request with the status NOW is, if that is known."""
     return f"{now.done / 1e6:.0f} of {now.total / 1e6:.0f} MB" if now.total else ""
-
-
-def _ignore(_: Status) -> None:
-    """Take no notice of somebody else's request."""
 
 
 def _nothing(_: Status | None) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
 from shifter_lite.request import Status
 
@@ -43,6 +44,7 @@ class Reporter:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._path, self._uid = layout.status / name, uid
         self._number = 0
+        self._silent = False
         self._fd: int | None = None
         with suppress(OSError):
             self._fd = _open_owned(self._path, uid)
@@ -54,7 +56,7 @@ class Reporter:
         Room may be short, and the owner may have removed the directory: the
         request goes on all the same.
         """
-        if self._fd is None:
+        if self._fd is None or self._silent:
             return
         try:
             self._write(self._fd, status)
@@ -67,9 +69,16 @@ class Reporter:
 
     def _write(self, fd: int, status: Status) -> None:
         self._number += 1
-        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}"
+        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
         _write_at(fd, hidden, status.to_bytes())
-        os.rename(hidden, name, src_dir_fd=fd, dst_dir_fd=fd)
+        try:
+            # Exclusive, as rename is not: nobody's last word is ever overwritten.
+            os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except FileExistsError:
+            # Somebody else reports on this request, who took us for dead, or its owner does.
+            self._silent = True
+        finally:
+            os.unlink(hidden, dir_fd=fd)
         if self._number > _KEEP:
             with suppress(FileNotFoundError):
                 os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=fd)
@@ -77,7 +86,16 @@ class Reporter:
     def _make_room(self, fd: int) -> None:
         with suppress(OSError):
             for name in _statuses(fd):
-                os.unlink(name, dir_fd=fd)
+                if int(name[:6]) < self._number:
+                    os.unlink(name, dir_fd=fd)
+
+    def newest(self) -> Status | None:
+        """Return the newest status, perhaps of a worker before us; None if there is none."""
+        with suppress(OSError), _opened(self._path, self._uid) as fd:
+            for name in _statuses(fd):
+                with suppress(OSError, Damaged):
+                    return Status.from_bytes(_read_at(fd, name))
+        return None
 
     def cancelled(self) -> bool:
         """Return whether the owner has asked to stop.  Any thread may call this, at any time."""
