@@ -208,6 +208,11 @@ class Status:
         """Whether no other status will follow."""
         return self.state in ENDED
 
+    @property
+    def progress(self) -> str:
+        """How far it is, for people; empty where nothing is counted."""
+        return f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else ""
+
     def to_bytes(self) -> bytes:
         """Return what lies in ``status/NAME/``."""
         return encode_json({"v": 1, **asdict(self)})

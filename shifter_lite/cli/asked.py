@@ -14,6 +14,7 @@ import click
 
 from shifter_lite import store
 from shifter_lite.cli import boundary, waiting
+from shifter_lite.cli.boundary import json_option
 from shifter_lite.cli.notes import Note, Notes
 from shifter_lite.cli.pull import forget
 from shifter_lite.errors import BadConfig, BadReference, Damaged, Denied, NotFound, Unanswered
@@ -25,8 +26,6 @@ from shifter_lite.request import Status, is_request_name, request_time, request_
 # A worker looks every second whether it is to stop; a shared filesystem may be slow to tell.
 _STOPPING_SECONDS = 60.0
 _MOST_LISTED = 5
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("queue")
@@ -208,6 +207,6 @@ def _fields(asked: _Asked, now: Status | None) -> dict[str, object]:
 def _line(asked: _Asked, now: Status | None) -> str:
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(request_time(asked.name)))
     shown = now.state if now else "UNKNOWN"
-    more = (waiting.progress(now) or now.fact) if now else "its status cannot be read now"
+    more = (now.progress or now.fact) if now else "its status cannot be read now"
     line = f"{asked.name:<34} {shown:<10} {when} {asked.image or '-':<30} {more}"
     return boundary.one_line(line).rstrip()

@@ -51,6 +51,9 @@ def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def layout_of(context: click.Context) -> Layout:
     """Return the store that the user means."""
     return config.store_layout(context.obj, os.environ)

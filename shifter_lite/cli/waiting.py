@@ -132,11 +132,6 @@ def gone(name: str) -> NotFound:
     )
 
 
-def progress(now: Status) -> str:
-    """Return how far the request with the status NOW is, if that is known."""
-    return f"{now.done / 1e6:.0f} of {now.total / 1e6:.0f} MB" if now.total else ""
-
-
 def _nothing(_: Status | None) -> None:
     """Show nothing: nobody looks."""
 
@@ -145,7 +140,7 @@ def _terminal() -> Callable[[Status | None], None]:
     """Return a function that shows a status on one line of the terminal; None clears it."""
 
     def show(now: Status | None) -> None:
-        line = "" if now is None or now.ended else f"{now.state} {progress(now)}".rstrip()
+        line = "" if now is None or now.ended else f"{now.state} {now.progress}".rstrip()
         click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
 
     return show
