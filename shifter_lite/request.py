@@ -23,7 +23,7 @@ from shifter_lite.reference import Reference
 _REQUEST_NAME = re.compile(
     r"(?P<time>[1-9][0-9]{9})-(?P<uid>0|[1-9][0-9]{0,9})-(?P<nonce>[0-9a-f]{16})"
 )
-_TOO_LARGE = 10**10
+_TOO_LARGE = 1 << 63
 # The longest that Reference takes, a tag included: what is longer is not worth quoting.
 _LONGEST_IMAGE = 640
 # PATH_MAX of Linux.
@@ -122,7 +122,7 @@ class Request:
                 "image": str(image),
                 "platform": str(platform),
                 **rest,
-            } if is_platform(platform) and _is_number(uid) and _is_number(asked):
+            } if is_platform(platform) and _are_counts(uid, asked):
                 path, ref = _import(fields["v"], rest)
                 request = cls(
                     name=name,
@@ -171,9 +171,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _is_number(value: int) -> bool:
-    """Return whether VALUE is one that a name has room for; to Python, true is a number."""
-    return type(value) is int and 0 <= value < _TOO_LARGE
+def _are_counts(*values: int) -> bool:
+    """Return whether VALUES are such that a computer has counted; to Python, true is a number."""
+    return all(type(value) is int and 0 <= value < _TOO_LARGE for value in values)
 
 
 def _reference(image: str) -> Reference:
@@ -219,9 +219,19 @@ def is_request_name(name: str) -> bool:
     return _REQUEST_NAME.fullmatch(name) is not None
 
 
+def request_time(name: str) -> int:
+    """Return when the request NAME says it was made, in seconds since 1970."""
+    return int(name.partition("-")[0])
+
+
+def request_uid(name: str) -> int:
+    """Return whose the request NAME says it is."""
+    return int(name.split("-", 2)[1])
+
+
 def request_day(name: str) -> str:
     """Return the day in UTC on which the request NAME says it was made, like ``20180524``."""
-    return day(int(name.partition("-")[0]))
+    return day(request_time(name))
 
 
 def day(seconds: float) -> str:
@@ -253,6 +263,11 @@ class Status:
         """Whether no other status will follow."""
         return self.state in ENDED
 
+    @property
+    def progress(self) -> str:
+        """How far it is, for people; empty where nothing is counted."""
+        return f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else ""
+
     def to_bytes(self) -> bytes:
         """Return what lies in ``status/NAME/``."""
         return encode_json({"v": 1, **asdict(self)})
@@ -260,11 +275,23 @@ class Status:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a status; raises Damaged."""
-        fields = read_json(data, "status")
-        try:
-            status = cls(**{key: fields[key] for key in cls.__dataclass_fields__})
-        except KeyError as error:
-            raise Damaged(f"a status lacks {error}") from error
-        if status.state not in STATES:
-            raise Damaged(f"a status has an unknown state: {status.state!r}")
-        return status
+        match read_json(data, "status"):
+            case {
+                "state": str(state),
+                "done": int(done),
+                "total": int(total),
+                "image_id": str(image_id),
+                "fact": str(fact),
+                "hint": str(hint),
+                "exit_code": int(exit_code),
+            } if state in STATES and _are_counts(done, total, exit_code):
+                return cls(
+                    state=state,
+                    done=done,
+                    total=total,
+                    image_id=image_id,
+                    fact=fact,
+                    hint=hint,
+                    exit_code=exit_code,
+                )
+        raise Damaged("a status lacks a field, or has an unknown state")

@@ -14,7 +14,7 @@ from tests.helpers.mutations import mutated
 from tests.helpers.readers import READERS, request
 
 # scripts/fuzz takes as many as one likes.
-INPUTS = {"request": 30_000, "identity": 5_000, "record": 5_000}
+INPUTS = {"request": 30_000, "identity": 5_000, "record": 5_000, "status": 5_000}
 
 values = st.recursive(
     st.none()
@@ -27,7 +27,7 @@ values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("what", INPUTS)
+@pytest.mark.parametrize("what", READERS)
 def test_damaged_documents_are_refused_or_say_what_they_said(what: str, tmp_path: Path) -> None:
     chance = random.Random(what)
     with READERS[what](tmp_path) as reader:

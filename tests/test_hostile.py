@@ -1106,8 +1106,8 @@ def test_a_status_that_its_owner_swaps_for_a_link_is_not_linked_to(
     directory = field.villain.prepare(name)
     written = statuses._write_at
 
-    def then_swapped(fd: int, hidden: str, data: bytes) -> None:
-        written(fd, hidden, data)
+    def then_swapped(fd: int, hidden: str, data: bytes, *, last: bool) -> None:
+        written(fd, hidden, data, last=last)
         (directory / hidden).unlink()
         (directory / hidden).symlink_to(secret)
 

@@ -454,7 +454,7 @@ def test_what_a_dead_worker_left_without_a_claim_is_cleared_away(layout: Layout)
     presence.beat_path(layout, gone, 3).touch()
     (layout.builds / f"0123.{gone}").touch()
     with Worker(layout, stores.identity(layout)) as worker:
-        worker.bury_idle()
+        worker.bury_idle(lambda: None)
         assert os.listdir(layout.locks) == [f"worker.{worker.name}.lock"]
         assert os.listdir(layout.builds) == []
         assert len(os.listdir(layout.workers)) == 1

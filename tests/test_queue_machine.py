@@ -369,14 +369,14 @@ class Queue(RuleBasedStateMachine):
         assert hand.batch is not None
         key, now = str(hand.batch.request.image), int(self.clock.time())
         entry = Entry(id="ab" * 32, size=1, digest=f"sha256:{'cd' * 32}", time=now, config=Config())
-        generation = publish.publish(
+        published = publish.publish(
             self.layout.index,
             {key: entry},
             store=self.store,
             mark=hand.worker.name,
             renew=renew or hand.worker.presence.renew,
         )
-        self.published[key] = generation
+        self.published[key] = published.generation
 
     def let_go(self, hand: Hand) -> None:
         assert hand.batch is not None
@@ -454,7 +454,7 @@ class Queue(RuleBasedStateMachine):
     def recovered_by(self, hand: Hand) -> None:
         fence = partial(publish.fence, self.layout.index, store=self.store, mark=hand.worker.name)
         hand.worker.recover(fence)
-        hand.worker.bury_idle()
+        hand.worker.bury_idle(fence)
 
     @precondition(lambda self: any(h.builds for h in self.busy()) and len(self.running()) > 1)
     @rule(data=st.data(), after=st.booleans())

@@ -207,8 +207,8 @@ def test_a_request_with_a_value_that_is_not_as_we_write_it_is_refused(
 
 
 @pytest.mark.parametrize("field", ["uid", "time"])
-@pytest.mark.parametrize("value", [True, False, 0.0, -1, 10**10, 1e999])
-def test_a_request_with_a_number_that_no_name_can_say_is_refused(field: str, value: object) -> None:
+@pytest.mark.parametrize("value", [True, False, 0.0, -1, 1 << 63, 1e999])
+def test_a_request_with_a_number_that_counts_nothing_is_refused(field: str, value: object) -> None:
     with pytest.raises(BadRequest, match="lacks a field"):
         Request._parse(said({field: value}).encode())
 
@@ -379,6 +379,14 @@ def test_a_damaged_record_says_so(data: bytes) -> None:
         Content.from_bytes(data)
     with pytest.raises(Damaged):
         Status.from_bytes(data)
+
+
+@pytest.mark.parametrize("field", ["done", "total", "exit_code"])
+@pytest.mark.parametrize("value", [True, -1, 1.0, 10**400, "1"])
+def test_a_status_that_counts_what_cannot_be_is_damaged(field: str, value: object) -> None:
+    fields = json.loads(Status(state="PULLING").to_bytes())
+    with pytest.raises(Damaged):
+        Status.from_bytes(json.dumps({**fields, field: value}).encode())
 
 
 def test_a_status_round_trips() -> None:

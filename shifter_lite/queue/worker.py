@@ -226,13 +226,22 @@ class Worker:
         ours = [name for name, worker in claims if worker == self.name and name not in known]
         return sum(claim.return_claim(self._layout, name, self.name) for name in ours)
 
-    def bury_idle(self) -> None:
-        """Clear away what dead workers left that had claimed nothing."""
+    def bury_idle(self, fence: Callable[[], object]) -> None:
+        """Clear away what dead workers left that have no claims, as their last may be cancelled.
+
+        FENCE is as for ``recover``.
+        """
         busy = {worker for _, worker in claim.claimed(self._layout)}
-        for worker in {*self.census.workers(), *marks.makers(self._layout)} - busy:
-            if self.census.dead(worker):
-                presence.remove_beats(self._layout, worker)
-                self._bury(worker)
+        builders = marks.makers(self._layout)
+        idle = {*self.census.workers(), *builders} - busy
+        dead = {worker for worker in idle if self.census.dead(worker)}
+        for worker in dead:
+            presence.remove_beats(self._layout, worker)
+        if dead & builders:
+            self.attendant.check()
+            fence()
+        for worker in dead:
+            self._bury(worker)
 
     def _bury(self, worker: str) -> None:
         marks.remove(self._layout, worker)

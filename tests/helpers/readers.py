@@ -115,6 +115,8 @@ def status_reader(_: Path) -> Iterator[Reader]:
         assert taken.state in STATES
         for number in (taken.done, taken.total, taken.exit_code):
             assert type(number) is int
+            assert number >= 0
+        assert taken.progress.isprintable()
         for word in (taken.image_id, taken.fact, taken.hint):
             assert type(word) is str
         assert Status.from_bytes(taken.to_bytes()) == taken
