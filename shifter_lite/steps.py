@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from shifter_lite import durable
+from shifter_lite import durable, logs
 from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
@@ -29,10 +28,6 @@ from shifter_lite.queue import locks, marks
 from shifter_lite.queue.worker import Worker
 from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
-
-log = logging.getLogger("shifter-worker")
-# A user who pulls on a single box sees the error itself, once.
-log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
 Source = Registry | local.Stored | local.Squashfs
@@ -253,7 +248,7 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published
     # The lock saves work: with or without it, no two can publish the same generation.
     with locks.patiently(bench.layout.locks / "publish.lock", _PUBLISH_SECONDS) as had:
         if not had:
-            log.warning("somebody holds the lock of publishing, and does not publish")
+            logs.warning("somebody holds the lock of publishing, and does not publish")
         return publish.publish(
             bench.layout.index,
             names,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 
-from shifter_lite import cataloguing, config, steps, store
+from shifter_lite import cataloguing, config, logs, steps, store
 from shifter_lite.build import blobs, local
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
@@ -40,7 +40,7 @@ from shifter_lite.queue.turns import Fairness
 from shifter_lite.queue.worker import Listener, Worker
 from shifter_lite.records import Image
 from shifter_lite.request import Request, Status
-from shifter_lite.steps import Bench, log
+from shifter_lite.steps import Bench
 
 _TIDY_SECONDS = 3600.0
 _LONGEST_TEXT = 2000
@@ -100,7 +100,7 @@ def run(bench: Bench) -> None:
                     continue
             except OSError as error:
                 # What we had is handed back; whoever looks after the filesystem sees this.
-                log.error("the store's filesystem has trouble: %s", error)
+                logs.error("trouble with the filesystem", reason=error)
                 time.sleep(bench.site.poll_seconds)
             watch.wait(_OPEN_SECONDS if shift.busy else None)
             time.sleep(backlog.due_in())
@@ -124,7 +124,7 @@ def again(work: Callable[[], None]) -> None:
         try:
             return work()
         except Lost as lost:
-            log.warning("taken for dead: %s; beginning again under a new name", lost)
+            logs.warning("taken for dead", worker=lost)
 
 
 @contextmanager
@@ -221,7 +221,7 @@ class _Shift:
         self._recovered = clock
         recovered = self._worker.recover(partial(steps.fence, self._bench))
         if recovered:
-            log.info("recovered %d requests of dead workers", recovered)
+            logs.info("recovered", requests=recovered)
             self._worker.backlog.refresh(now=True)
         return bool(recovered)
 
@@ -242,7 +242,9 @@ class _Shift:
         if newest is None or not newest.ended:
             reporter(_failure(rejected.error))
         reporter.close()
-        log.warning("rejected %r of uid %d: %s", rejected.name, rejected.uid, rejected.error)
+        logs.warning(
+            "rejected", request=rejected.name, user=rejected.uid, reason=_short(str(rejected.error))
+        )
 
     def _follow(self) -> bool:
         """Answer what waited for another worker, which is ready, or gave up, or died."""
@@ -271,7 +273,7 @@ class _Shift:
             self._open.append(_Open(batch, elsewhere.key))
             return
         except Unwanted:
-            log.info("stopped %s: nobody wants it any more", batch.request.image)
+            logs.info("stopped", **_said(batch.request))
         except BaseException:
             batch.hand_back()
             self._worker.leave(batch)
@@ -288,20 +290,22 @@ class _Shift:
         except (ShifterError, OSError) as error:
             self._fail(batch, error if isinstance(error, ShifterError) else from_oserror(error))
         except Exception as error:  # noqa: BLE001  # a bug, and one request's bug must not stop others
-            log.error("a bug, shown by %s", batch.request.name, exc_info=error)
+            logs.error("bug", error, **_said(batch.request))
             self._fail(batch, BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it"))
         else:
             seconds = time.monotonic() - started
             requests = batch.requests
             self._end(batch, Status(state="READY", image_id=image.id))
             for request in requests:
-                log.info("ready %s %s %s %.2fs", request.name, request.image, image.id, seconds)
+                logs.info("ready", **_said(request), id=image.id, seconds=seconds)
 
     def _fail(self, batch: Batch, error: ShifterError) -> None:
         requests = batch.requests
         self._end(batch, _failure(error))
         for request in requests:
-            log.warning("failed %s %s: %s", request.name, request.image, _short(str(error)))
+            logs.warning(
+                "failed", **_said(request), code=error.exit_code, reason=_short(str(error))
+            )
 
     def _end(self, batch: Batch, end: Status) -> None:
         # Who was taken for dead has no last word.
@@ -316,7 +320,17 @@ class _Shift:
 
 
 def _log_cancelled(request: Request) -> None:
-    log.info("cancelled %s %s", request.name, request.image)
+    logs.info("cancelled", **_said(request))
+
+
+def _said(request: Request) -> dict[str, object]:
+    """Return what the log says of REQUEST."""
+    return {
+        "request": request.name,
+        "user": request.uid,
+        "image": request.image,
+        "platform": request.platform,
+    }
 
 
 def _refuse(bench: Bench, batch: Batch) -> None:
@@ -326,7 +340,7 @@ def _refuse(bench: Bench, batch: Batch) -> None:
         f"more than {most} of your requests are waiting", hint="ask again once they are answered"
     )
     batch.end(_failure(error))
-    log.warning("refused %s %s: %s", batch.request.name, batch.request.image, error)
+    logs.warning("refused", **_said(batch.request), code=error.exit_code, reason=error)
 
 
 def _failure(error: ShifterError) -> Status:
