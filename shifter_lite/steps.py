@@ -20,7 +20,7 @@ from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
-from shifter_lite.errors import BadImage
+from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
@@ -147,6 +147,22 @@ def make_image(
 
 def _make(
     bench: Bench,
+    source: Registry | local.Stored,
+    at_once: int,
+    manifest: Manifest,
+    config: ImageConfig,
+    report: Report,
+) -> Image:
+    try:
+        return _make_once(bench, source, at_once, manifest, config, report)
+    except Damaged as error:
+        # So a power loss leaves the cache, which is never synced: that is nobody's failure.
+        logs.warning("once more, without what was damaged", reason=error)
+    return _make_once(bench, source.afresh(), at_once, manifest, config, report)
+
+
+def _make_once(
+    bench: Bench,
     source: blobs.Source,
     at_once: int,
     manifest: Manifest,
@@ -181,6 +197,10 @@ def _make(
         # Layers that lead to nothing only stand in the way of those who clear up.
         for layer in layers:
             layer.give_up(partial(_lock, bench))
+        raise
+    except Damaged:
+        for layer in layers:
+            layer.distrust(partial(_lock, bench))
         raise
     return image
 

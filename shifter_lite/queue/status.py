@@ -70,7 +70,7 @@ class Reporter:
     def _write(self, fd: int, status: Status) -> None:
         self._number += 1
         name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
-        _write_at(fd, hidden, status.to_bytes())
+        _write_at(fd, hidden, status.to_bytes(), last=status.ended)
         try:
             # Exclusive, as rename is not: nobody's last word is ever overwritten.
             os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd)
@@ -113,8 +113,8 @@ class Reporter:
 def read(layout: Layout, name: str, uid: int | None = None) -> Status:
     """Return the newest status of the request NAME of UID, by default ours; PENDING without any.
 
-    An empty one, as a power loss leaves it, is none.  Raises Damaged, FileNotFoundError
-    if there is no such request, or PermissionError if it is somebody else's.
+    Raises FileNotFoundError if there is no such request, or PermissionError if it is
+    somebody else's.
     """
     for _ in range(_LOOKS):
         # What was just listed may be gone: newer ones have come.
@@ -157,13 +157,13 @@ def follow(layout: Layout, name: str) -> Iterator[Status]:
 def ask_to_stop(layout: Layout, name: str) -> None:
     """Tell the worker that has our request NAME that nobody wants it; raises what ``read`` does."""
     with _opened(layout.status / name, os.geteuid()) as fd, suppress(FileExistsError):
-        _write_at(fd, CANCEL, b"")
+        _write_at(fd, CANCEL, b"", last=False)
 
 
 def forget(layout: Layout, name: str) -> None:
     """Remove the statuses of the request NAME; its owner has read them.
 
-    Raises OSError if there is more in the way than files.
+    Raises OSError if there is more in the way than some files.
     """
     path = layout.status / name
     try:
@@ -175,7 +175,7 @@ def forget(layout: Layout, name: str) -> None:
         path.unlink(missing_ok=True)
         return
     try:
-        for entry in os.listdir(fd):
+        for entry in _names(fd):
             # The worker removes old ones itself.
             with suppress(FileNotFoundError):
                 os.unlink(entry, dir_fd=fd)
@@ -216,15 +216,17 @@ def _statuses(directory: int) -> list[str]:
 
 
 def _newest(directory: int) -> Status:
-    """Return the newest status in DIRECTORY; raises OSError if one that was listed is gone."""
+    """Return the newest status in DIRECTORY; raises OSError if one that was listed is gone.
+
+    One that a power loss has damaged is as if it were not there: a newer one will come.
+    """
     for name in _statuses(directory):
-        # Without having been synced, a file may come out of a crash as zeros.
-        if data := _read_at(directory, name).strip(b"\0"):
-            return Status.from_bytes(data)
+        with suppress(Damaged):
+            return Status.from_bytes(_read_at(directory, name))
     return Status(state="PENDING")
 
 
-def _write_at(directory: int, name: str, data: bytes) -> None:
+def _write_at(directory: int, name: str, data: bytes, *, last: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o600, dir_fd=directory)
     try:
@@ -232,6 +234,9 @@ def _write_at(directory: int, name: str, data: bytes) -> None:
         os.fchmod(fd, 0o644)
         while data:
             data = data[os.write(fd, data) :]
+        if last:
+            # No other comes after it, not even after a power loss: the request is answered.
+            os.fsync(fd)
     except OSError:
         with suppress(OSError):
             os.unlink(name, dir_fd=directory)

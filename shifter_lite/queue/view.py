@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shifter_lite.errors import BadRequest, Damaged
+from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
 from shifter_lite.request import Request, Status, is_request_name
@@ -46,11 +46,20 @@ def open_requests(layout: Layout, store: str) -> Iterator[Open]:
             yield _open(layout, path, name, worker, store)
 
 
+def is_open(layout: Layout, name: str) -> bool:
+    """Return whether the request NAME waits or is worked on."""
+    if (layout.submitted / name).exists():
+        return True
+    claimed = any(each.startswith(f"{name}.") for each in os.listdir(layout.claimed))
+    # It may have been handed back meanwhile.
+    return claimed or (layout.submitted / name).exists()
+
+
 def _open(layout: Layout, path: Path, name: str, worker: str, store: str) -> Open:
     uid = path.lstat().st_uid
     now = Status(state="PENDING")
     if worker:
-        with suppress(OSError, Damaged):
+        with suppress(OSError):
             now = status.read(layout, name, uid)
     return Open(name=name, uid=uid, worker=worker, request=_read(path, name, store), status=now)
 
