@@ -161,6 +161,17 @@ def test_on_a_single_box_who_waits_does_the_work(run: Runner, registry: str) -> 
     assert queue(run) == []
 
 
+def test_on_a_single_box_a_request_that_is_lost_is_not_waited_for(
+    run: Runner, registry: str
+) -> None:
+    name = run("shifterimg", "pull", "--no-wait", f"{registry}/lost:1").stdout.strip()
+    (run.store / "spool/new" / name).unlink()
+    assert queue(run)[0]["state"] == "PENDING"
+    done = run("shifterimg", "wait", name)
+    assert done.returncode == 66
+    assert f"'{name}'" in done.stderr
+
+
 def test_the_readmes_commands_do_what_it_says(site: Runner, asker: Runner, registry: str) -> None:
     images.push(registry, "readme", "1", small())
     (block,) = re.findall(r"```sh\n(shifterimg pull --no-wait (?:(?!```).*\n)*)```", README)

@@ -141,7 +141,7 @@ def gone(name: str) -> NotFound:
     """Return the error of a request whose statuses are not there."""
     return NotFound(
         f"there is no request {name!r}: perhaps its end has been read, or it is long over",
-        hint="requests of yours: shifterimg queue; images that are ready: shifterimg images",
+        hint="your requests: shifterimg queue; images that are ready: shifterimg images",
     )
 
 
