@@ -78,14 +78,12 @@ def test_a_status_that_a_power_loss_emptied_is_skipped(
     assert status.read(layout, asked) == READY
 
 
-def test_a_status_that_is_not_as_we_write_it_says_nothing(layout: Layout, asked: str) -> None:
+def test_a_status_that_is_not_as_we_write_it_is_damaged(layout: Layout, asked: str) -> None:
     good = READY.to_bytes()
-    report(layout, asked, Status(state="PULLING"))
-    path = layout.status / asked / "000009.json"
+    path = layout.status / asked / "000001.json"
     for bad in (
-        b"{",
-        b"[" * 50000,
-        b"[]",
+        b"{}\n",
+        b"[" * 50000 + b"}\n",
         good.replace(b'"READY"', b'"ALMOST"'),
         good.replace(b'"exit_code":0', b'"exit_code":"x"'),
         good.replace(b'"done":0', b'"done":1.5'),
@@ -94,9 +92,8 @@ def test_a_status_that_is_not_as_we_write_it_says_nothing(layout: Layout, asked:
     ):
         assert bad != good
         path.write_bytes(bad)
-        assert status.read(layout, asked).state == "PULLING"
         with pytest.raises(Damaged):
-            Status.from_bytes(bad)
+            status.read(layout, asked)
 
 
 def test_what_is_no_plain_file_is_no_status_and_blocks_nobody(layout: Layout, asked: str) -> None:
@@ -325,8 +322,7 @@ def test_a_directory_that_its_owner_has_filled_does_not_hold_up_sweeping(layout:
     for number in range(150):
         (old / f"x{number}").touch()
     sweep.sweep(layout)
-    left = len(os.listdir(old))
-    assert 50 <= left < 150
+    assert 50 <= len(os.listdir(old)) < 150
     sweep.sweep(layout)
     sweep.sweep(layout)
     assert os.listdir(layout.status) == []

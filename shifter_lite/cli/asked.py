@@ -17,7 +17,7 @@ from shifter_lite.cli import boundary, waiting
 from shifter_lite.cli.boundary import json_option
 from shifter_lite.cli.notes import Note, Notes
 from shifter_lite.cli.pull import forget
-from shifter_lite.errors import BadConfig, BadReference, Denied, NotFound, Unanswered
+from shifter_lite.errors import BadConfig, BadReference, Damaged, Denied, NotFound, Unanswered
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status, submit
 from shifter_lite.reference import Reference
@@ -113,7 +113,7 @@ class _Mine:
             except FileNotFoundError:
                 # Not submitted yet, or its end has been read elsewhere.
                 continue
-            except OSError:
+            except (OSError, Damaged):
                 yield _of(note), None
             else:
                 yield _of(note), now
@@ -126,7 +126,9 @@ class _Mine:
         if not is_request_name(word):
             return self._of_image(Reference.parse(word))
         if request_uid(word) != os.geteuid():
-            raise Denied(f"the request {word!r} is not yours", hint="your requests: shifterimg queue")
+            raise Denied(
+                f"the request {word!r} is not yours", hint="your requests: shifterimg queue"
+            )
         note = self._notes.find(word) if self._notes else None
         return _of(note) if note else _Asked(name=word)
 
@@ -147,7 +149,7 @@ class _Mine:
         return found[0]
 
     def read(self, name: str) -> Status:
-        """Return how the request NAME stands; raises NotFound or Denied."""
+        """Return how the request NAME stands; raises NotFound, Denied or Damaged."""
         try:
             return status.read(self._layout, name)
         except FileNotFoundError as error:
@@ -162,7 +164,7 @@ class _Mine:
     def cancel(self, asked: _Asked) -> Status:
         """Cancel ASKED; return how it ended, which it may have done otherwise before.
 
-        Raises NotFound or Denied, or Unanswered if its worker does not stop in time.
+        Raises NotFound, Denied or Damaged, or Unanswered if its worker does not stop in time.
         """
         ended = self.read(asked.name)
         if not ended.ended:

@@ -38,17 +38,17 @@ _PASSING = dict.fromkeys(
 
 
 class Reporter:
-    """Writes the statuses of one request, as its owner's directory allows."""
+    """Writes the statuses of one request, as its owner's directory allows.
+
+    The directory is opened anew each time: a worker may have a thousand requests, but few files
+    open.
+    """
 
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._path, self._uid = layout.status / name, uid
-        self._number = 0
+        self._number: int | None = None
         self._silent = False
-        self._fd: int | None = None
-        with suppress(OSError):
-            self._fd = _open_owned(self._path, uid)
-            self._number = max((int(n[:6]) for n in _statuses(self._fd)), default=0)
 
     def __call__(self, status: Status) -> None:
         """Make STATUS the newest.
@@ -56,29 +56,33 @@ class Reporter:
         Room may be short, and the owner may have removed the directory: the
         request goes on all the same.
         """
-        if self._fd is None or self._silent:
+        if self._silent:
             return
-        try:
-            self._write(self._fd, status)
-        except OSError:
-            if status.ended:
-                # Who waits must not do so for ever: what is older may leave room.
-                self._make_room(self._fd)
-                with suppress(OSError):
-                    self._write(self._fd, status)
+        with suppress(OSError), _opened(self._path, self._uid) as fd:
+            try:
+                self._write(fd, status)
+            except OSError:
+                if status.ended:
+                    # Who waits must not do so for ever: what is older may leave room.
+                    self._make_room(fd)
+                    self._write(fd, status)
 
     def _write(self, fd: int, status: Status) -> None:
+        if self._number is None:
+            self._number = max((int(n[:6]) for n in _statuses(fd)), default=0)
         self._number += 1
         name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
-        _write_at(fd, hidden, status.to_bytes(), last=status.ended)
         try:
-            # Exclusive, as rename is not: nobody's last word is ever overwritten.
-            os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd)
+            _write_at(fd, hidden, status.to_bytes(), last=status.ended)
+            # Exclusive, as rename is not: nobody's last word is ever overwritten.  And never to
+            # what its owner may have made ours a symbolic link to.
+            os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
             # Somebody else reports on this request, who took us for dead, or its owner does.
             self._silent = True
         finally:
-            os.unlink(hidden, dir_fd=fd)
+            with suppress(FileNotFoundError):
+                os.unlink(hidden, dir_fd=fd)
         if self._number > _KEEP:
             with suppress(FileNotFoundError):
                 os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=fd)
@@ -86,15 +90,12 @@ class Reporter:
     def _make_room(self, fd: int) -> None:
         with suppress(OSError):
             for name in _statuses(fd):
-                if int(name[:6]) < self._number:
-                    os.unlink(name, dir_fd=fd)
+                os.unlink(name, dir_fd=fd)
 
     def newest(self) -> Status | None:
         """Return the newest status, perhaps of a worker before us; None if there is none."""
-        with suppress(OSError), _opened(self._path, self._uid) as fd:
-            for name in _statuses(fd):
-                with suppress(OSError, Damaged):
-                    return Status.from_bytes(_read_at(fd, name))
+        with suppress(OSError, Damaged), _opened(self._path, self._uid) as fd:
+            return _newest(fd)
         return None
 
     def cancelled(self) -> bool:
@@ -105,16 +106,14 @@ class Reporter:
 
     def close(self) -> None:
         """Report no more."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._silent = True
 
 
 def read(layout: Layout, name: str, uid: int | None = None) -> Status:
     """Return the newest status of the request NAME of UID, by default ours; PENDING without any.
 
-    Raises FileNotFoundError if there is no such request, or PermissionError if it is
-    somebody else's.
+    One that is cut off, as a power loss leaves it, is none.  Raises Damaged, FileNotFoundError
+    if there is no such request, or PermissionError if it is somebody else's.
     """
     for _ in range(_LOOKS):
         # What was just listed may be gone: newer ones have come.
@@ -125,7 +124,7 @@ def read(layout: Layout, name: str, uid: int | None = None) -> Status:
 
 def _read(path: Path, uid: int | None) -> Status:
     with _opened(path, os.geteuid() if uid is None else uid) as fd:
-        return _newest(fd)
+        return _newest(fd) or Status(state="PENDING")
 
 
 def follow(layout: Layout, name: str) -> Iterator[Status]:
@@ -215,15 +214,14 @@ def _statuses(directory: int) -> list[str]:
     return sorted(filter(_NAME.fullmatch, _names(directory)), reverse=True)
 
 
-def _newest(directory: int) -> Status:
-    """Return the newest status in DIRECTORY; raises OSError if one that was listed is gone.
-
-    One that a power loss has damaged is as if it were not there: a newer one will come.
-    """
+def _newest(directory: int) -> Status | None:
+    """Return the newest status in DIRECTORY; raises OSError if one that was listed is gone."""
     for name in _statuses(directory):
-        with suppress(Damaged):
-            return Status.from_bytes(_read_at(directory, name))
-    return Status(state="PENDING")
+        data = _read_at(directory, name)
+        # Without having been synced, a file comes out of a power loss empty, cut off, or as zeros.
+        if data.endswith(b"}\n"):
+            return Status.from_bytes(data)
+    return None
 
 
 def _write_at(directory: int, name: str, data: bytes, *, last: bool) -> None:

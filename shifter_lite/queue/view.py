@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shifter_lite.errors import BadRequest
+from shifter_lite.errors import BadRequest, Damaged
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
 from shifter_lite.request import Request, Status, is_request_name
@@ -59,7 +59,7 @@ def _open(layout: Layout, path: Path, name: str, worker: str, store: str) -> Ope
     uid = path.lstat().st_uid
     now = Status(state="PENDING")
     if worker:
-        with suppress(OSError):
+        with suppress(OSError, Damaged):
             now = status.read(layout, name, uid)
     return Open(name=name, uid=uid, worker=worker, request=_read(path, name, store), status=now)
 
