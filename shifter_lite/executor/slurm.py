@@ -1,0 +1,186 @@
+"""Give builds to Slurm, ask how they are, and take them back.
+
+The only module that knows submitit, which writes the batch script, submits it, and runs our
+function in the job.  It asks sacct how jobs are, and not every cluster has that; so we ask
+squeue, for all jobs at once.  And we never load what a job has pickled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shifter_lite.config import Executor
+from shifter_lite.errors import BadConfig, ClusterBusy
+from shifter_lite.executor import node
+from shifter_lite.executor.order import Desk, Order
+
+if TYPE_CHECKING:
+    from submitit import SlurmExecutor
+
+# Of what the worker has in its environment, what a job needs: no other secret goes to Slurm.
+_EXPORTED = (
+    *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"),
+    *("SSL_CERT_DIR", "SSL_CERT_FILE"),
+    *(f"{kind}_{end}" for kind in ("http", "https", "all", "no") for end in ("proxy",)),
+    *(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO")),
+)
+# In paths, Slurm replaces what follows a %, and reads a \\ as an order.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@:,=~-]+")
+# What sbatch says if asking later may help; all else is for the administrator to put right.
+_BUSY = re.compile(
+    r"contact|timed out|temporar|zero bytes|connection|communication|munge|authenticat|credential"
+    r"|job submit limit|try again|resource.*unavailable|unexpected message",
+    re.IGNORECASE,
+)
+_ID = re.compile(r"[0-9]+")
+_ASK_SECONDS = 30.0
+_CANCEL_SECONDS = 10.0
+# The states in which squeue shows a job that will still run, or is running: squeue(1).
+_OPEN = frozenset(
+    "CONFIGURING COMPLETING PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESIZING RESV_DEL_HOLD RUNNING"
+    " SIGNALING SPECIAL_EXIT STAGE_OUT STOPPED SUSPENDED".split()
+)
+
+
+def check(root: Path) -> None:
+    """Raise BadConfig unless jobs on the store at ROOT can be given to Slurm."""
+    _submitit()
+    for program in ("sbatch", "srun", "squeue", "scancel"):
+        if shutil.which(program) is None:
+            raise BadConfig(
+                f"executor.kind is 'slurm', and there is no {program!r} on this host",
+                hint="run the worker where jobs can be submitted",
+            )
+    for path in (str(root), sys.executable):
+        if not _PLAIN_PATH.fullmatch(path):
+            raise BadConfig(
+                f"executor.kind is 'slurm', and Slurm would not take {path!r} as it is",
+                hint="have the store and the programs at paths of letters, digits and -_./+@:,=~",
+            )
+
+
+def submit(how: Executor, desk: Desk, order: Order) -> str:
+    """Give ORDER to Slurm as HOW says, with DESK for its files; return the job's id.
+
+    Raises ClusterBusy, or BadConfig if Slurm refuses.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: PLC0415
+
+    try:
+        job = _executor(how, desk).submit(node.run, str(desk.path), order)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise _refusal(str(error)) from error
+    return str(job.job_id)
+
+
+def _submitit() -> type[SlurmExecutor]:
+    try:
+        # Only who gives builds to Slurm needs it.
+        from submitit import SlurmExecutor  # noqa: PLC0415
+    except ImportError as error:
+        raise BadConfig(
+            f"executor.kind is 'slurm', and submitit cannot be loaded: {error}",
+            hint="install shifter-lite[slurm]",
+        ) from error
+    return SlurmExecutor
+
+
+def _executor(how: Executor, desk: Desk) -> SlurmExecutor:
+    executor = _submitit()(
+        folder=desk.path,
+        # No module is taken from the directory that happens to be the current one.
+        python=f"{shlex.quote(sys.executable)} -P",
+    )
+    executor.update_parameters(**_parameters(how, desk))
+    return executor
+
+
+def _parameters(how: Executor, desk: Desk) -> dict[str, Any]:
+    """Return submitit's names of sbatch's options.  Nothing of them is a user's."""
+    named = {"partition": how.partition, "account": how.account, "mem": how.memory}
+    return {
+        "job_name": "shifter-worker",
+        "time": how.minutes,
+        "nodes": 1,
+        "cpus_per_task": how.cpus,
+        **{key: value for key, value in named.items() if value},
+        # It would be submitit's own.
+        "wckey": None,
+        "use_srun": False,
+        "stderr_to_stdout": True,
+        "additional_parameters": {
+            # The request is what is queued again: a job that Slurm ran twice would be one too many.
+            "no-requeue": True,
+            "chdir": str(desk.path),
+            "export": ",".join(name for name in _EXPORTED if name in os.environ) or "NONE",
+            **dict(_option(text) for text in how.extra),
+        },
+    }
+
+
+def _option(text: str) -> tuple[str, str | bool]:
+    name, equals, value = text.partition("=")
+    return name, value if equals else True
+
+
+def _refusal(said: str) -> ClusterBusy | BadConfig:
+    """Return what it means that sbatch has SAID this."""
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines()]
+    reason = next((line for line in reversed(lines) if line.strip()), "it does not say why")
+    if _BUSY.search(said):
+        return ClusterBusy(f"Slurm does not take jobs: {reason}", hint="ask again later")
+    return BadConfig(
+        f"Slurm refuses the job: {reason}",
+        hint="tell the administrator of the store: [executor] in shifter_lite.toml",
+    )
+
+
+def states(user: int) -> dict[str, str]:
+    """Return the state of each job of USER's that Slurm knows; raises ClusterBusy.
+
+    An ended job stays known for a while: MinJobAge in slurm.conf(5).
+    """
+    options = ["--noheader", "--states=all", "--format=%A %T", f"--user={user}"]
+    try:
+        done = _run(["squeue", *options], _ASK_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterBusy("Slurm does not say how jobs are: squeue hangs") from error
+    if done.returncode != 0:
+        raise ClusterBusy(f"Slurm does not say how jobs are: {done.stderr.strip()}")
+    words = (line.split() for line in done.stdout.splitlines())
+    return {fields[0]: fields[1] for fields in words if len(fields) == 2 and _ID.fullmatch(fields[0])}
+
+
+def is_open(state: str) -> bool:
+    """Return whether a job in STATE may still bring a result."""
+    return state in _OPEN
+
+
+def cancel(jobs: list[str]) -> str:
+    """Tell Slurm to end JOBS; return what went wrong.  Those that have ended are left alone."""
+    if not jobs:
+        return ""
+    try:
+        done = _run(["scancel", "--quiet", *jobs], _CANCEL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "scancel hangs"
+    return done.stderr.strip()
+
+
+def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
