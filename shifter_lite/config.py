@@ -32,6 +32,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _PLAIN_PATH = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
 _HIGHEST_LEVEL = 19
+# Of a number that may not be 0.  A heart beats every 2 seconds.
+_LOWEST = {"lease_seconds": 6, "poll_seconds": 0.01, "queue.waiting_per_user": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,22 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Whose turn it is, and how many may ask.
+
+    Every field is a key of the table ``queue``.  Requests of ``admins``, login names or uids, go
+    first.  At most ``running`` builds are under way at a time, and of one user at most
+    ``running_per_user``; 0 is no limit.  Of one user's requests at most ``waiting_per_user``
+    may wait; more are refused.
+    """
+
+    admins: tuple[str, ...] = ()
+    running: int = 0
+    running_per_user: int = 0
+    waiting_per_user: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """How this site wants things; every field is a key of ``shifter_lite.toml``.
 
@@ -83,8 +101,9 @@ class Site:
     compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local disk of
     each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
-    ``compression_level`` is zstd's, 1 to 19.  ``limits`` and ``policy`` are tables, and
-    ``registries`` is how each registry is asked.
+    A worker that has not shown for ``lease_seconds`` that it lives is taken for dead.
+    ``compression_level`` is zstd's, 1 to 19.  ``queue``, ``limits`` and ``policy`` are tables,
+    and ``registries`` is how each registry is asked.
     """
 
     system: str
@@ -92,13 +111,15 @@ class Site:
     state_dir: str
     cache_bytes: int = 20 << 30
     poll_seconds: float = 2.0
+    lease_seconds: float = 60.0
     compression_level: int = 3
+    queue: Queue = field(default_factory=Queue)
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     registries: Registries = field(default_factory=Registries)
 
 
-_TABLES: dict[str, type[Any]] = {"Limits": Limits, "Policy": Policy}
+_TABLES: dict[str, type[Any]] = {"Limits": Limits, "Policy": Policy, "Queue": Queue}
 
 
 def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
@@ -184,14 +205,25 @@ def _checked(kind: str, value: Any, where: str) -> Any:
         return registries.parse(value)
     if kind in _TABLES and isinstance(value, dict):
         return _table(_TABLES[kind], value, f"{where}.")
+    if where == "queue.admins" and isinstance(value, list):
+        return tuple(_login(name, where) for name in value)
     if kind == "tuple[str, ...]" and isinstance(value, list):
         return tuple(_plain_path(path, where) for path in value)
     wanted = _TYPES.get(kind, ())
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise BadConfig(f"{where} = {value!r} is not of type {kind}")
+    lowest = _LOWEST.get(where, 0)
+    if isinstance(value, int | float) and not value >= lowest:
+        raise BadConfig(f"{where} = {value!r} is too low", hint=f"at least {lowest}")
     if where == "compression_level" and value not in range(1, _HIGHEST_LEVEL + 1):
         raise BadConfig(f"{where} = {value!r}", hint=f"zstd's levels are 1 to {_HIGHEST_LEVEL}")
     return value
+
+
+def _login(name: Any, where: str) -> str:
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name):
+        raise BadConfig(f"{where}: {name!r} is neither a login name nor a uid")
+    return str(name)
 
 
 def _plain_path(path: Any, where: str) -> str:

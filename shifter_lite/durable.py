@@ -69,9 +69,14 @@ def publish(data: bytes, target: Path, unfinished: Path, mode: int) -> None:
     """
     write(unfinished, data, mode)
     try:
-        os.link(unfinished, target)
+        link(unfinished, target)
     finally:
         unfinished.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give our file SOURCE the name TARGET as well, on disk; raises FileExistsError."""
+    os.link(source, target)
     sync_directory(target.parent)
 
 

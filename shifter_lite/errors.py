@@ -11,6 +11,7 @@
     ├── StoreFull     73  no room, or no quota, left in the store
     ├── NoOutput      74  our standard output takes no more
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
+    ├── TooMany       75  one user's requests are more than the site allows
     ├── Denied        77  the registry or the filesystem does not let us
     └── BadConfig     78  the site's configuration is wrong
 
@@ -96,6 +97,12 @@ class NoOutput(ShifterError):
 
 class RegistryBusy(ShifterError):
     """The registry did not answer; asking again later may help."""
+
+    exit_code = 75
+
+
+class TooMany(ShifterError):
+    """One user asks for more than the site allows at a time."""
 
     exit_code = 75
 

@@ -33,6 +33,8 @@ TREE = (
     Place(
         "cache/blobs", 0o750, "worker", "AA/DIGEST, a layer as it came; DIGEST.toc, its contents"
     ),
+    Place("workers", 0o750, "worker", "WORKER.NNNNNNNNNN: heartbeats"),
+    Place("builds", 0o750, "worker", "KEY.WORKER: which image is being built, and by whom"),
     Place("locks", 0o750, "worker", "lock files; never the locked thing itself"),
 )
 
@@ -92,6 +94,16 @@ class Layout:
     def blobs(self) -> Path:
         """The cache of layers."""
         return self.root / "cache/blobs"
+
+    @property
+    def workers(self) -> Path:
+        """The heartbeats of workers."""
+        return self.root / "workers"
+
+    @property
+    def builds(self) -> Path:
+        """What is being built."""
+        return self.root / "builds"
 
     @property
     def locks(self) -> Path:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,8 @@ from shifter_lite.errors import BadImage, Damaged
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
-from shifter_lite.queue.claim import Worker, lock, try_lock
+from shifter_lite.queue import locks, marks
+from shifter_lite.queue.worker import Worker
 from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
 
@@ -44,6 +46,7 @@ Source = Registry | local.Stored | local.Squashfs
 _REPORT_SECONDS = 0.5
 # Layers that are read at a time, where no registry limits it.
 _AT_ONCE = 4
+_PUBLISH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,15 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
     image = read_record(bench.layout, entry.id)
     check_platform(image.content.platform, manifest.platform)
     return image
+
+
+@contextmanager
+def building(bench: Bench, manifest: Manifest) -> Iterator[None]:
+    """Be the only one meanwhile who builds the image of MANIFEST; raises Elsewhere."""
+    recipe = squash.recipe(bench.compressor, bench.site.policy)
+    key = hashlib.sha256(f"{manifest.digest} {recipe}".encode()).hexdigest()[:32]
+    with marks.building(bench.layout, key, bench.worker.name, bench.worker.census):
+        yield
 
 
 def _built_key(digest: str, recipe: str) -> str:
@@ -188,8 +200,8 @@ def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
     """Take what keeps other workers from the blob with DIGEST; None if one has it."""
     # One file for many blobs: lock files are never deleted.
     stripe = digest.removeprefix("sha256:")[:3]
-    taken = lock(bench.layout.locks / f"blob.{stripe}.lock")
-    if not try_lock(taken):
+    taken = locks.lock(bench.layout.locks / f"blob.{stripe}.lock")
+    if not locks.try_lock(taken):
         return None
     # Entering the lock itself would take it once more, and then leaving it would not let it go.
     held = ExitStack()
@@ -240,9 +252,26 @@ def names_of(request: Request, manifest: Manifest, image: Image) -> dict[str, En
 
 
 def publish_names(bench: Bench, names: Mapping[str, Entry]) -> int:
-    """Make NAMES visible to compute nodes; return the generation of the index that holds them."""
-    with lock(bench.layout.locks / "publish.lock"):
-        return publish.publish(bench.layout.index, names, store=bench.store, mark=bench.worker.name)
+    """Make NAMES visible to compute nodes; return the generation of the index that holds them.
+
+    Raises Lost if we were taken for dead: then nothing is published.
+    """
+    # The lock saves work: with or without it, no two can publish the same generation.
+    with locks.patiently(bench.layout.locks / "publish.lock", _PUBLISH_SECONDS) as had:
+        if not had:
+            log.warning("somebody holds the lock of publishing, and does not publish")
+        return publish.publish(
+            bench.layout.index,
+            names,
+            store=bench.store,
+            mark=bench.worker.name,
+            renew=bench.worker.presence.renew,
+        )
+
+
+def fence(bench: Bench) -> None:
+    """Make all who are about to publish ask whether they may."""
+    publish.fence(bench.layout.index, store=bench.store, mark=bench.worker.name)
 
 
 def catalog_class() -> type[Catalog]:
@@ -255,14 +284,16 @@ def catalog_class() -> type[Catalog]:
 
 def catalogue(
     bench: Bench,
-    request: Request,
+    requests: Sequence[Request],
     image: Image,
     names: Mapping[str, Entry],
     generation: int,
     *,
     built: bool,
 ) -> None:
-    """Tell the catalog of the pull, and of all up to GENERATION of the index that it lacks.
+    """Tell the catalog of REQUESTS, answered with IMAGE, and of all that it lacks.
+
+    That is all up to GENERATION of the index, which has NAMES.
 
     The image is published, whatever becomes of this: what is missed now is caught
     up with another time.
@@ -275,9 +306,9 @@ def catalogue(
                 catalog.add(generation, image, public)
             elif catalog.generation != generation:
                 _catch_up(bench.layout, catalog)
-            catalog.record_pull(request, image.id, int(time.time()), built=built)
+            catalog.record_pulls(requests, image.id, int(time.time()), built=built)
     except (Damaged, OSError, sqlite3.Error) as error:
-        log.warning("the catalog lacks %s: %s", request.name, error)
+        log.warning("the catalog lacks generation %d: %s", generation, error)
 
 
 def _catch_up(layout: Layout, catalog: Catalog) -> None:

@@ -51,6 +51,13 @@ def create(layout: Layout, *, shared: bool) -> str:
     return identity(layout)
 
 
+def complete(layout: Layout) -> None:
+    """Make the directories that a store of an earlier version lacks, for workers."""
+    for place in TREE:
+        if place.writer == "worker":
+            durable.make_directory(layout.root / place.path, place.mode)
+
+
 def is_shared(layout: Layout) -> bool:
     """Return whether the store at LAYOUT takes requests from everybody."""
     return bool(layout.submitted.stat().st_mode & 0o022)

@@ -21,6 +21,10 @@ def entry(number: int = 0) -> Entry:
     )
 
 
+def may() -> None:
+    """Let everybody publish."""
+
+
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
     path = tmp_path / "store/index"
@@ -29,8 +33,8 @@ def index(tmp_path: Path) -> Path:
 
 
 def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
-    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK) == 1
-    assert publish.publish(index, {"b:1": entry(2)}, store=STORE, mark=MARK) == 2
+    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may) == 1
+    assert publish.publish(index, {"b:1": entry(2)}, store=STORE, mark=MARK, renew=may) == 2
     assert resolve.lookup(index, "a:1") == entry(1)
     assert resolve.lookup(index, "b:1") == entry(2)
     with resolve.newest(index) as newest:
@@ -42,21 +46,21 @@ def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
 
 
 def test_what_is_published_already_makes_no_generation(index: Path) -> None:
-    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK)
-    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK) == 1
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
+    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may) == 1
     assert os.listdir(index) == ["images.0000000001.cdb"]
 
 
 def test_a_name_moves_to_a_newer_image(index: Path) -> None:
-    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK)
-    publish.publish(index, {"a:1": entry(2)}, store=STORE, mark=MARK)
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
+    publish.publish(index, {"a:1": entry(2)}, store=STORE, mark=MARK, renew=may)
     assert resolve.lookup(index, "a:1") == entry(2)
 
 
 def test_absent_empty_and_missing_are_told_apart(index: Path) -> None:
     with pytest.raises(NotFound, match="no image 'a:1'"):
         resolve.lookup(index, "a:1")
-    publish.publish(index, {"b:1": entry()}, store=STORE, mark=MARK)
+    publish.publish(index, {"b:1": entry()}, store=STORE, mark=MARK, renew=may)
     with pytest.raises(NotFound, match="no image 'a:1'"):
         resolve.lookup(index, "a:1")
     with pytest.raises(NoStore, match="no store at"):
@@ -64,7 +68,7 @@ def test_absent_empty_and_missing_are_told_apart(index: Path) -> None:
 
 
 def test_a_damaged_generation_is_not_called_absent(index: Path) -> None:
-    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK)
+    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK, renew=may)
     path = index / "images.0000000001.cdb"
     path.write_bytes(path.read_bytes()[:2100])
     with pytest.raises(Damaged):
@@ -72,7 +76,7 @@ def test_a_damaged_generation_is_not_called_absent(index: Path) -> None:
 
 
 def test_names_that_are_no_generation_are_ignored(index: Path) -> None:
-    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK)
+    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK, renew=may)
     for name in (
         ".images.0000000009.cdb",
         "images.9.cdb",
@@ -86,7 +90,7 @@ def test_names_that_are_no_generation_are_ignored(index: Path) -> None:
 
 
 def test_a_symbolic_link_is_not_followed_to_an_index(index: Path) -> None:
-    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK)
+    publish.publish(index, {"a:1": entry()}, store=STORE, mark=MARK, renew=may)
     (index / "images.0000000002.cdb").symlink_to(index / "images.0000000001.cdb")
     with pytest.raises(OSError, match="symbolic links"):
         resolve.lookup(index, "a:1")
@@ -94,19 +98,19 @@ def test_a_symbolic_link_is_not_followed_to_an_index(index: Path) -> None:
 
 def test_generations_are_kept_for_those_who_are_still_opening_them(index: Path) -> None:
     for number in range(1, 9):
-        publish.publish(index, {"a:1": entry(number)}, store=STORE, mark=MARK)
+        publish.publish(index, {"a:1": entry(number)}, store=STORE, mark=MARK, renew=may)
     assert len(resolve.generations(index)) == 8
     old = time.time() - 601
     for number in range(1, 9):
         os.utime(index / resolve.generation_name(number), (old, old))
-    publish.publish(index, {"a:1": entry(9)}, store=STORE, mark=MARK)
+    publish.publish(index, {"a:1": entry(9)}, store=STORE, mark=MARK, renew=may)
     assert resolve.generations(index) == [9, 8, 7, 6, 5]
 
 
 def _publish_many(index: Path, worker: int) -> None:
     for number in range(20):
         names = {f"w{worker}:{number}": entry(worker)}
-        publish.publish(index, names, store=STORE, mark=f"host.{worker}.abc")
+        publish.publish(index, names, store=STORE, mark=f"host.{worker}.abc", renew=may)
 
 
 def test_publishers_without_a_lock_lose_none_of_each_others_names(index: Path) -> None:
@@ -151,3 +155,39 @@ def test_a_vector_is_answered_as_it_should_be(index: Path, name: str, answer: st
         error, words = raised[answer]
         with pytest.raises(error, match=words):
             resolve.lookup(index, "docker.io/library/x:1")
+
+
+def test_who_may_not_publish_any_more_publishes_nothing(index: Path) -> None:
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
+
+    def must_not() -> None:
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        publish.publish(index, {"a:1": entry(2)}, store=STORE, mark=MARK, renew=must_not)
+    assert resolve.generations(index) == [1]
+
+
+def test_a_fence_between_reading_and_publishing_makes_the_publisher_ask_again(index: Path) -> None:
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
+    asked = []
+
+    def buried_meanwhile() -> None:
+        # The first time we may: then others bury us, before we publish.
+        asked.append(resolve.generations(index)[0])
+        if len(asked) == 1:
+            assert publish.fence(index, store=STORE, mark="host.2.def") == 2
+        else:
+            raise PermissionError
+
+    with pytest.raises(PermissionError):
+        publish.publish(index, {"a:1": entry(2)}, store=STORE, mark=MARK, renew=buried_meanwhile)
+    assert asked == [1, 2]
+    assert resolve.lookup(index, "a:1").id == entry(1).id
+
+
+def test_a_fence_keeps_every_name(index: Path) -> None:
+    assert publish.fence(index, store=STORE, mark=MARK) == 1
+    publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
+    assert publish.fence(index, store=STORE, mark=MARK) == 3
+    assert resolve.lookup(index, "a:1").id == entry(1).id

@@ -1,5 +1,7 @@
 """Requests are submitted, claimed and answered by renames, and none is lost."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -14,11 +16,14 @@ from typing import Any
 import pytest
 
 from shifter_lite import store as stores
-from shifter_lite.errors import BadRequest, Damaged, NoStore
+from shifter_lite.errors import BadConfig, Damaged, NoStore
 from shifter_lite.layout import TREE, Layout
-from shifter_lite.queue import claim, status, submit, sweep
-from shifter_lite.queue.claim import Claim, Worker
+from shifter_lite.queue import locks, marks, presence, status, submit, sweep
+from shifter_lite.queue.batch import Batch
+from shifter_lite.queue.claim import Rejected
+from shifter_lite.queue.presence import Census, Lost
 from shifter_lite.queue.watch import Watch
+from shifter_lite.queue.worker import Worker
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request, Status, day, request_day
 
@@ -42,11 +47,31 @@ def put(layout: Layout, image: str = "debian:12") -> Request:
     return made
 
 
-def claims(layout: Layout, worker: Worker | None = None) -> list[Claim | BadRequest]:
-    if worker:
-        return list(worker.claims())
-    with Worker(layout, stores.identity(layout)) as mine:
-        return list(mine.claims())
+@pytest.fixture
+def worker(layout: Layout) -> Iterator[Worker]:
+    with Worker(layout, stores.identity(layout)) as living:
+        yield living
+
+
+def claims(worker: Worker) -> list[Batch | Rejected]:
+    """Claim all that is there, each as a batch or rejected."""
+    worker.backlog.refresh(now=True)
+    found: list[Batch | Rejected] = []
+    while (batch := worker.next()) is not None:
+        if isinstance(batch, Batch):
+            worker.take(batch, lambda _: None)
+        found.append(batch)
+    return [*found, *(each for each in worker.rejections() if isinstance(each, Rejected))]
+
+
+def batches(worker: Worker) -> list[Batch]:
+    found = claims(worker)
+    assert all(isinstance(each, Batch) for each in found)
+    return [each for each in found if isinstance(each, Batch)]
+
+
+def end(batch: Batch, state: str = "READY") -> None:
+    batch.end(Status(state=state))
 
 
 # ---------------------------------------------------------------------------------- the store
@@ -93,10 +118,9 @@ def test_no_store_and_a_damaged_one_are_told_apart(layout: Layout, tmp_path: Pat
 # -------------------------------------------------------------------------------- submitting
 
 
-def test_a_submitted_request_is_claimed_as_it_was_written(layout: Layout) -> None:
+def test_a_submitted_request_is_claimed_as_it_was_written(layout: Layout, worker: Worker) -> None:
     asked = put(layout)
-    (claimed,) = claims(layout)
-    assert isinstance(claimed, Claim)
+    (claimed,) = batches(worker)
     assert claimed.request == asked
 
 
@@ -128,7 +152,7 @@ def killed_before_call(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def test_dying_at_any_call_leaves_no_partial_request(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(100):
         asked = request(layout)
@@ -138,10 +162,11 @@ def test_dying_at_any_call_leaves_no_partial_request(
             break
         except Killed:
             pass
-        for found in claims(layout):
-            assert isinstance(found, Claim), f"died at call {number}"
+        for found in claims(worker):
+            assert isinstance(found, Batch), f"died at call {number}"
             assert found.request == asked
-            found.done()
+            end(found)
+            worker.leave(found)
     assert 5 < number < 100, "the loop never reached a clean run"
 
 
@@ -153,17 +178,17 @@ def test_a_request_that_cannot_be_written_leaves_nothing(layout: Layout) -> None
     assert os.listdir(layout.status) == []
 
 
-def test_a_request_can_be_withdrawn_until_it_is_claimed(layout: Layout) -> None:
+def test_a_request_can_be_withdrawn_until_it_is_claimed(layout: Layout, worker: Worker) -> None:
     asked = put(layout)
     assert submit.withdraw(layout, asked.name)
     assert not submit.withdraw(layout, asked.name)
-    assert claims(layout) == []
+    assert claims(worker) == []
 
 
 # ---------------------------------------------------------------------------------- claiming
 
 
-def test_the_oldest_request_is_claimed_first(layout: Layout) -> None:
+def test_the_oldest_request_is_claimed_first(layout: Layout, worker: Worker) -> None:
     names = []
     for seconds in (30, 10, 20):
         made = request(layout)
@@ -174,22 +199,26 @@ def test_the_oldest_request_is_claimed_first(layout: Layout) -> None:
             store=made.store,
             uid=made.uid,
             time=older,
-            image=made.image,
+            image=Reference.parse(f"debian:{seconds}"),
             platform=made.platform,
         )
         submit.submit(layout, again)
         names.append(name)
-    found = [each.request.name for each in claims(layout) if isinstance(each, Claim)]
+    found = [each.request.name for each in batches(worker)]
     assert found == sorted(names)
 
 
 def _claim_all(layout: Layout, results: "SimpleQueue[list[str]]") -> None:
     with Worker(layout, stores.identity(layout)) as worker:
-        results.put([each.request.name for each in worker.claims() if isinstance(each, Claim)])
+        found = batches(worker)
+        results.put([request.name for batch in found for request in batch.requests])
+        for batch in found:
+            end(batch)
+            worker.leave(batch)
 
 
 def test_of_many_workers_exactly_one_wins_each_request(layout: Layout) -> None:
-    asked = {put(layout).name for _ in range(200)}
+    asked = {put(layout, f"debian:{number}").name for number in range(200)}
     context = multiprocessing.get_context("fork")
     results: SimpleQueue[list[str]] = context.SimpleQueue()
     workers = [context.Process(target=_claim_all, args=(layout, results)) for _ in range(4)]
@@ -202,34 +231,68 @@ def test_of_many_workers_exactly_one_wins_each_request(layout: Layout) -> None:
     assert set(won) == asked
 
 
-def test_what_is_answered_lies_in_its_day_and_is_never_answered_again(layout: Layout) -> None:
-    for state in ("done", "failed"):
+def test_what_is_answered_lies_in_its_day_and_is_never_answered_again(
+    layout: Layout, worker: Worker
+) -> None:
+    for state, place in (("READY", "done"), ("FAILURE", "failed"), ("CANCELLED", "failed")):
         asked = put(layout)
-        (claimed,) = claims(layout)
-        assert isinstance(claimed, Claim)
-        getattr(claimed, state)()
-        lies = layout.root / "spool" / state / request_day(asked.name) / asked.name
+        (claimed,) = batches(worker)
+        end(claimed, state)
+        worker.leave(claimed)
+        lies = layout.root / "spool" / place / request_day(asked.name) / asked.name
         assert lies.exists()
         replayed = layout.submitted / asked.name
         replayed.write_bytes(asked.to_bytes())
         replayed.chmod(0o640)
-        (refused,) = claims(layout)
-        assert isinstance(refused, BadRequest)
-        assert "answered before" in str(refused)
+        (refused,) = claims(worker)
+        assert isinstance(refused, Rejected)
+        assert "answered before" in str(refused.error)
         assert os.listdir(layout.claimed) == os.listdir(layout.submitted) == []
 
 
-def test_what_is_handed_back_is_claimed_again(layout: Layout) -> None:
+def test_what_is_handed_back_is_claimed_again(layout: Layout, worker: Worker) -> None:
     asked = put(layout)
     for _ in range(3):
-        (claimed,) = claims(layout)
-        assert isinstance(claimed, Claim)
+        (claimed,) = batches(worker)
         assert claimed.request == asked
         claimed.hand_back()
+        worker.leave(claimed)
+        assert status.read(layout, asked.name) == Status(state="PENDING")
+
+
+def test_a_worker_that_ends_hands_back_what_it_has(layout: Layout) -> None:
+    asked = put(layout)
+    with Worker(layout, stores.identity(layout)) as worker:
+        batches(worker)
+        assert os.listdir(layout.submitted) == []
+    assert os.listdir(layout.submitted) == [asked.name]
+    for place in (layout.claimed, layout.workers, layout.locks, layout.builds):
+        assert os.listdir(place) == []
+
+
+def test_equal_requests_are_one_batch_and_each_has_its_own_status(
+    layout: Layout, worker: Worker
+) -> None:
+    asked = [put(layout, "debian:12") for _ in range(5)]
+    other = put(layout, "debian:13")
+    first, second = sorted(batches(worker), key=lambda batch: -len(batch.requests))
+    assert {each.name for each in first.requests} == {each.name for each in asked}
+    assert [each.name for each in second.requests] == [other.name]
+    first.report(Status(state="PULLING", done=1, total=2))
+    assert all(status.read(layout, each.name).total == 2 for each in asked)
+    assert status.read(layout, other.name) == Status(state="PENDING")
+    (layout.status / asked[2].name / "cancel").touch()
+    assert [each.name for each in first.release_cancelled()] == [asked[2].name]
+    assert status.read(layout, asked[2].name).state == "CANCELLED"
+    end(first)
+    ended = [status.read(layout, each.name).state for each in asked]
+    assert ended == ["READY", "READY", "CANCELLED", "READY", "READY"]
+    assert first.wanted() is False
+    assert second.wanted() is True
 
 
 def test_files_that_are_no_requests_are_answered_with_a_reason_or_left_alone(
-    layout: Layout, tmp_path: Path
+    layout: Layout, worker: Worker, tmp_path: Path
 ) -> None:
     now = int(time.time())
     (tmp_path / "victim").write_text("secret")
@@ -242,11 +305,11 @@ def test_files_that_are_no_requests_are_answered_with_a_reason_or_left_alone(
     os.link(tmp_path / "victim", layout.submitted / next(name))
     (layout.submitted / "not a request\n").write_text("x")
     (layout.submitted / ".hidden").write_text("x")
-    found = claims(layout)
-    assert len(found) == 6
-    assert all(isinstance(each, BadRequest) for each in found)
-    assert len(list(layout.failed.glob("*/*"))) == 6
-    assert sorted(os.listdir(layout.submitted)) == [".hidden", "not a request\n"]
+    found = claims(worker)
+    assert len(found) == 7
+    assert all(isinstance(each, Rejected) for each in found)
+    assert len(list(layout.failed.glob("*/*"))) == 7
+    assert sorted(os.listdir(layout.submitted)) == [".hidden"]
     assert (tmp_path / "victim").read_text() == "secret"
 
 
@@ -256,39 +319,197 @@ def test_files_that_are_no_requests_are_answered_with_a_reason_or_left_alone(
 def _claim_and_die(layout: Layout) -> None:
     worker = Worker(layout, stores.identity(layout))
     worker.__enter__()
-    next(worker.claims())
+    batches(worker)
     os._exit(9)
 
 
-def test_a_dead_workers_claim_is_handed_back_and_its_lock_removed(layout: Layout) -> None:
+def test_a_dead_workers_claim_is_handed_back_and_its_files_removed(layout: Layout) -> None:
     asked = put(layout)
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_claim_and_die, args=(layout,))
     process.start()
     process.join()
-    assert not claim.anybody_alive(layout)
-    assert len(os.listdir(layout.claimed)) == 1
+    assert not presence.anybody_alive(Census(layout, 60))
+    assert len(os.listdir(layout.claimed)) == len(os.listdir(layout.workers)) == 1
+    fences = []
     with Worker(layout, stores.identity(layout)) as worker:
-        assert worker.recover() == 1
-        (claimed,) = worker.claims()
-        assert isinstance(claimed, Claim)
+        assert worker.recover(lambda: fences.append(os.listdir(layout.claimed))) == 1
+        # Fenced while it still had its claim, but could not believe any more that it lives.
+        assert len(fences[0]) == 1
+        (claimed,) = batches(worker)
         assert claimed.request == asked
         assert os.listdir(layout.locks) == [f"worker.{worker.name}.lock"]
-        claimed.done()
-    assert os.listdir(layout.locks) == []
+        end(claimed)
+    assert os.listdir(layout.locks) == os.listdir(layout.workers) == []
 
 
 def test_a_living_workers_claim_is_left_alone(layout: Layout) -> None:
-    put(layout)
+    asked = put(layout)
     identity = stores.identity(layout)
     with Worker(layout, identity) as first, Worker(layout, identity) as second:
-        (claimed,) = first.claims()
-        assert second.recover() == 0
-        assert claims(layout, second) == []
-        assert set(second.living()) == {first.name, second.name}
-        assert isinstance(claimed, Claim)
-        claimed.done()
-    assert not claim.anybody_alive(layout)
+        (claimed,) = batches(first)
+        assert second.recover(pytest.fail) == 0
+        assert claims(second) == []
+        assert second.living() == {first.name, second.name}
+        end(claimed)
+    assert not presence.anybody_alive(Census(layout, 60))
+    assert (layout.done / request_day(asked.name) / asked.name).exists()
+
+
+def test_who_was_buried_can_neither_renew_nor_answer_nor_claim(layout: Layout) -> None:
+    asked = put(layout)
+    with Worker(layout, stores.identity(layout)) as worker:
+        (claimed,) = batches(worker)
+        worker.presence.renew()
+        presence.remove_beats(layout, worker.name)
+        os.rename(layout.claimed / f"{asked.name}.{worker.name}", layout.submitted / asked.name)
+        for _ in range(2):
+            with pytest.raises(Lost):
+                worker.presence.renew()
+        with pytest.raises(Lost):
+            end(claimed)
+    assert os.listdir(layout.submitted) == [asked.name]
+
+
+class Clock:
+    """The observer's own clock, which tests move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def look(self, census: Census, seconds: float) -> None:
+        """Let SECONDS go by, and look every second of them."""
+        for _ in range(int(seconds)):
+            self.now += 1
+            census.look()
+
+
+def strange(layout: Layout, host: str = "elsewhere") -> str:
+    """Make what there is of a worker on another host; return its name."""
+    name = f"{host}.1.0123abcd"
+    presence.lock_path(layout, name).touch()
+    presence.beat_path(layout, name, 7).touch()
+    return name
+
+
+def test_of_another_host_who_is_silent_without_its_lock_is_dead_soon_and_with_it_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    free = strange(layout, "free")
+    held = strange(layout, "held")
+    with locks.lock(presence.lock_path(layout, held)):
+        census = Census(layout, 60)
+        clock.look(census, 4)
+        assert [census.dead(free), census.dead(held)] == [False, False]
+        assert [census.undecided(free), census.undecided(held)] == [True, True]
+        clock.look(census, 4)
+        assert [census.dead(free), census.dead(held)] == [True, False]
+        clock.look(census, 50)
+        assert census.dead(held) is False
+        clock.look(census, 5)
+        assert census.dead(held) is True
+
+
+def test_whose_heart_beats_now_and_then_lives_whatever_its_lock_says(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    name = strange(layout)
+    census = Census(layout, 60)
+    for number in range(7, 30):
+        clock.look(census, 5)
+        assert census.dead(name) is False
+        presence.beat_path(layout, name, number).rename(
+            presence.beat_path(layout, name, number + 1)
+        )
+    assert census.undecided(name) is False
+
+
+def test_a_filesystem_that_stood_still_for_an_hour_makes_nobody_dead(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    name = strange(layout)
+    census = Census(layout, 60)
+    census.look()
+    clock.now += 3600
+    census.look()
+    assert census.dead(name) is False
+
+
+def test_who_ended_and_left_nothing_is_dead_at_once(layout: Layout) -> None:
+    assert Census(layout, 60).dead("elsewhere.1.0123abcd") is True
+
+
+def test_what_a_dead_worker_left_without_a_claim_is_cleared_away(layout: Layout) -> None:
+    host = presence.host_name()
+    # The kernel gives no process so high a number.
+    gone = f"{host}.4999999.0123abcd"
+    presence.lock_path(layout, gone).touch()
+    presence.beat_path(layout, gone, 3).touch()
+    (layout.builds / f"0123.{gone}").touch()
+    with Worker(layout, stores.identity(layout)) as worker:
+        worker.bury_idle()
+        assert os.listdir(layout.locks) == [f"worker.{worker.name}.lock"]
+        assert os.listdir(layout.builds) == []
+        assert len(os.listdir(layout.workers)) == 1
+
+
+# -------------------------------------------------------------------------------- one build
+
+
+def test_only_one_worker_builds_an_image_at_a_time(layout: Layout) -> None:
+    identity = stores.identity(layout)
+    with Worker(layout, identity) as first, Worker(layout, identity) as second:
+        with marks.building(layout, "k1", first.name, first.census):
+            with (
+                pytest.raises(marks.Elsewhere),
+                marks.building(layout, "k1", second.name, second.census),
+            ):
+                pytest.fail("both build")
+            with marks.building(layout, "k2", second.name, second.census):
+                pass
+            assert marks.is_built(layout, "k1", second.census, by_others_than=second.name)
+        with marks.building(layout, "k1", second.name, second.census):
+            pass
+    assert os.listdir(layout.builds) == []
+
+
+def test_a_mark_of_a_dead_worker_keeps_nobody_from_building(layout: Layout) -> None:
+    (layout.builds / "k1.elsewhere.1.0123abcd").touch()
+    with (
+        Worker(layout, stores.identity(layout)) as worker,
+        marks.building(layout, "k1", worker.name, worker.census),
+    ):
+        pass
+
+
+# ----------------------------------------------------------------------------------- locks
+
+
+def test_a_store_without_locks_or_links_is_refused(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = stores.identity(layout)
+
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", none)
+        with pytest.raises(BadConfig, match="no locks"), Worker(layout, identity):
+            pass
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", lambda *_: None)
+        with pytest.raises(BadConfig, match="keeps nobody out"), Worker(layout, identity):
+            pass
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", none)
+        with pytest.raises(BadConfig, match="no hard links"), Worker(layout, identity):
+            pass
+    assert os.listdir(layout.locks) == os.listdir(layout.workers) == []
 
 
 # ---------------------------------------------------------------------------------- statuses

@@ -84,8 +84,14 @@ def place(file: FileIO, image: Image, path: Path) -> None:
     """Give FILE, which holds IMAGE, its name PATH."""
     durable.make_directory(path.parent, 0o755)
     # The same content has the same name: an image that is there is not written again.
-    if not durable.has_size(path, image.size):
-        durable.move(Path(os.fsdecode(file.name)), path)
+    if durable.has_size(path, image.size):
+        return
+    try:
+        durable.link(Path(os.fsdecode(file.name)), path)
+    except FileExistsError:
+        if not durable.has_size(path, image.size):
+            # Cut off by whatever it was: nobody can use it as it is.
+            durable.move(Path(os.fsdecode(file.name)), path)
 
 
 def _texts(file: FileIO, made: Converted) -> Fields:

@@ -74,19 +74,22 @@ class Catalog:
             schema.table(self._database, "names").upsert_all(rows, pk="name")
             self._database.execute("update seen set generation = ?", (generation,))
 
-    def record_pull(self, request: Request, image_id: str, when: int, *, built: bool) -> None:
-        """Know that REQUEST was answered with IMAGE_ID at WHEN, BUILT for it or found."""
-        schema.table(self._database, "pulls").upsert(
+    def record_pulls(
+        self, requests: Iterable[Request], image_id: str, when: int, *, built: bool
+    ) -> None:
+        """Know that REQUESTS were answered with IMAGE_ID at WHEN, BUILT for the first, or found."""
+        rows = [
             {
                 "request": request.name,
                 "uid": request.uid,
                 "name": str(request.image),
                 "image": image_id,
                 "time": when,
-                "built": int(built),
-            },
-            pk="request",
-        )
+                "built": int(built and not number),
+            }
+            for number, request in enumerate(requests)
+        ]
+        schema.table(self._database, "pulls").upsert_all(rows, pk="request")
 
     def _insert(self, image: Image) -> None:
         content = image.content

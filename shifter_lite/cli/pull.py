@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import click
@@ -18,7 +19,7 @@ from shifter_lite import config, logins, platforms, store
 from shifter_lite.cli import boundary
 from shifter_lite.errors import Reported
 from shifter_lite.layout import Layout
-from shifter_lite.queue import claim, status, submit
+from shifter_lite.queue import presence, status, submit
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request, Status
 
@@ -70,6 +71,7 @@ class _Pull:
         self._last = Status(state="PENDING")
         self._show = _terminal() if sys.stderr.isatty() else _nothing
         self._mine = os.access(layout.claimed, os.W_OK)
+        self._census = presence.Census(layout, site.lease_seconds)
 
     def answer(self) -> Status:
         """Submit the request, and return the status it ends with."""
@@ -101,7 +103,7 @@ class _Pull:
                 click.echo("shifterimg: still waiting for a worker of the site", err=True)
 
     def _nobody_works(self) -> bool:
-        return self._mine and not claim.anybody_alive(self._layout)
+        return self._mine and not presence.anybody_alive(self._census)
 
     def _work(self, *, submit_first: bool) -> None:
         # Only who builds pays for loading what building needs.
@@ -109,21 +111,21 @@ class _Pull:
 
         # What his own login brings into a store of others would be theirs as well.
         own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
-        with worker.working(self._layout, self._identity, self._site, own) as bench:
+        # If others take us for dead, as who was stopped for long, they have our request.
+        with (
+            suppress(presence.Lost),
+            worker.working(self._layout, self._identity, self._site, own) as bench,
+        ):
             if submit_first:
                 submit.submit(self._layout, self._request)
             worker.drain(bench, self._listener)
 
-    def _listener(self, request: Request) -> Callable[[Status], None]:
-        return self._note if request.name == self._request.name else _ignore
+    def _listener(self, request: Request) -> Callable[[Status], None] | None:
+        return self._note if request.name == self._request.name else None
 
     def _note(self, new: Status) -> None:
         self._last = new
         self._show(new)
-
-
-def _ignore(_: Status) -> None:
-    """Take no notice of somebody else's request."""
 
 
 def _nothing(_: Status | None) -> None:

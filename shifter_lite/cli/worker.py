@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import click
 
 from shifter_lite import config, store, worker
 from shifter_lite.cli import boundary
+from shifter_lite.steps import Bench
 
 
 @boundary.group("shifter-worker", "Answer the requests in a store's spool.")
@@ -26,9 +29,7 @@ def program() -> None:
 @click.pass_context
 def run(context: click.Context) -> None:
     """Answer requests until told to stop; any number may run, on any host."""
-    layout = boundary.layout_of(context)
-    with worker.working(layout, store.identity(layout), config.read_site(os.environ)) as bench:
-        worker.run(bench)
+    worker.again(partial(_work, context, worker.run))
 
 
 @program.command("drain")
@@ -36,9 +37,13 @@ def run(context: click.Context) -> None:
 @click.pass_context
 def drain(context: click.Context) -> None:
     """Answer the requests that are there, then exit: for cron."""
+    worker.again(partial(_work, context, partial(worker.drain, patient=True)))
+
+
+def _work(context: click.Context, work: Callable[[Bench], None]) -> None:
     layout = boundary.layout_of(context)
     with worker.working(layout, store.identity(layout), config.read_site(os.environ)) as bench:
-        worker.drain(bench)
+        work(bench)
 
 
 def main() -> None:

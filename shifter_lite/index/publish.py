@@ -9,7 +9,7 @@ without a lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,31 +26,56 @@ _KEEP_SECONDS = 600
 _KEEP_BYTES = 1 << 30
 
 
-def publish(index: Path, names: Mapping[str, Entry], *, store: str, mark: str) -> int:
+def publish(
+    index: Path,
+    names: Mapping[str, Entry],
+    *,
+    store: str,
+    mark: str,
+    renew: Callable[[], object],
+) -> int:
     """Make NAMES, keys of the index to entries, visible in the directory INDEX of STORE.
 
     Returns the generation that holds them: a new one, or the newest if it says
     the same already.  Whatever else the newest holds is kept as it is.
     While the file is unfinished its name ends with MARK, which only this worker uses.
+    RENEW is called after the newest was read, and raises what stops those who must not publish.
     """
     while True:
         with newest(index) as opened:
             generation = opened.generation if opened else 0
             items = dict(opened.items()) if opened else {}
+        renew()
         if all(_same(items, name.encode(), entry) for name, entry in names.items()):
             return generation
         items |= {name.encode(): entry.to_bytes(name.encode()) for name, entry in names.items()}
-        try:
-            durable.publish(
-                _encode(items, generation + 1, store),
-                index / generation_name(generation + 1),
-                index / f".{mark}",
-                0o644,
-            )
-        except FileExistsError:
-            continue
-        _prune(index)
-        return generation + 1
+        if _publish(index, items, generation + 1, store, mark):
+            return generation + 1
+
+
+def fence(index: Path, *, store: str, mark: str) -> int:
+    """Publish the newest generation in INDEX once more, as the next; return its number.
+
+    Whoever had read the newest before, and was about to publish the next, has to read again,
+    and to ask whether he may.
+    """
+    while True:
+        with newest(index) as opened:
+            generation = opened.generation if opened else 0
+            items = dict(opened.items()) if opened else {}
+        if _publish(index, items, generation + 1, store, mark):
+            return generation + 1
+
+
+def _publish(index: Path, items: Mapping[bytes, bytes], number: int, store: str, mark: str) -> bool:
+    """Publish ITEMS as generation NUMBER; return False if somebody else has."""
+    path = index / generation_name(number)
+    try:
+        durable.publish(_encode(items, number, store), path, index / f".{mark}", 0o644)
+    except FileExistsError:
+        return False
+    _prune(index, path)
+    return True
 
 
 def _same(items: Mapping[bytes, bytes], key: bytes, new: Entry) -> bool:
@@ -71,9 +96,11 @@ def _encode(items: Mapping[bytes, bytes], generation: int, store: str) -> bytes:
     return cdb.encode(sorted({**items, META: meta}.items()))
 
 
-def _prune(index: Path) -> None:
-    """Remove generations that no reader can still be about to open."""
-    now, kept = time.time(), 0
+def _prune(index: Path, newest: Path) -> None:
+    """Remove generations that no reader can still be about to open; NEWEST was just made."""
+    kept = 0
+    # By the filesystem's own time: our clock may be wrong by more than what is kept.
+    now = newest.stat().st_mtime
     for place, number in enumerate(generations(index)):
         path = index / generation_name(number)
         # Another publisher may be pruning too.

@@ -8,38 +8,30 @@ A request is a file.  Its directory is its state::
     done/DAY/NAME        answered with an image
     failed/DAY/NAME      answered with a reason
 
-WORKER is host, pid and a nonce; it lives while ``locks/worker.WORKER.lock`` is
-locked, and the kernel unlocks what the dead held.  Claiming is rename(2) from
-``new/`` to a name that nobody else would choose: with one common target several
-workers "win" on GlusterFS and MooseFS.  The losers see ENOENT or ESTALE and go
-on.  No other module moves a file between these directories.
+Claiming is rename(2) from ``new/`` to a name that nobody else would choose: with one
+common target several workers "win" on GlusterFS and MooseFS.  The losers see ENOENT or
+ESTALE and go on.  No other module moves a file between these directories.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from shifter_lite import durable
-from shifter_lite.errors import BadConfig, BadRequest
+from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
-from shifter_lite.request import Request, is_request_name, request_day
+from shifter_lite.queue.presence import Lost
+from shifter_lite.request import Request, day, is_request_name, request_day
 
 _LOST = (errno.ENOENT, errno.ESTALE)
-_LOCK = re.compile(r"worker\.(?P<worker>.+)\.lock")
-
-
-def lock(path: Path) -> FileLock:
-    """Return a lock on PATH that the filesystem itself keeps, never one that outlives a crash."""
-    return FileLock(path, timeout=-1, mode=0o600, fallback_to_soft=False)
+# What was accepted may be answered some days later.
+_EARLIEST = Request.AGE_LIMIT + 2 * 86400
+_LATEST = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,165 +42,191 @@ class Claim:
     request: Request
     path: Path
 
-    def done(self) -> None:
-        """Note that it was answered with an image."""
-        _answered(self.path, self.layout.done, self.request.name)
+    def done(self) -> Path:
+        """Note that it was answered with an image; return the directory, for ``settle``.
 
-    def failed(self) -> None:
-        """Note that it was answered with a reason."""
-        _answered(self.path, self.layout.failed, self.request.name)
+        Raises Lost if it is ours no more, as ``failed`` and ``hand_back`` do.
+        """
+        return _answered(self.path, self.layout.done, self.request.name)
+
+    def failed(self) -> Path:
+        """Note that it was answered with a reason; return the directory, for ``settle``."""
+        return _answered(self.path, self.layout.failed, self.request.name)
 
     def hand_back(self) -> None:
         """Let another worker have it."""
-        durable.move(self.path, self.layout.submitted / self.request.name)
+        _move(self.path, self.layout.submitted / self.request.name)
 
 
-class Worker:
-    """The right of this process to claim requests, for as long as it lives."""
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What was in the spool and is no request, or not its owner's: why, and of whom.
 
-    def __init__(self, layout: Layout, store: str) -> None:
-        """Work on the spool of STORE, which is at LAYOUT."""
-        self._layout, self._store = layout, store
-        host = re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)[:64]
-        self.name = f"{host}.{os.getpid()}.{os.urandom(4).hex()}"
-        self._lock = lock(_lock_path(layout, self.name))
+    It is ``stuck`` if it cannot even be renamed.
+    """
 
-    def __enter__(self) -> Worker:
-        """Come to life."""
-        path = Path(self._lock.lock_file)
-        self._lock.acquire()
-        # Somebody who looked before we had the lock took us for dead: be born again.
-        while not path.exists():
-            self._lock.release()
-            self._lock.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End.  The name is never used again, so its lock file can go."""
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
-
-    def claims(self) -> Iterator[Claim | BadRequest]:
-        """Claim what is submitted, oldest first, until nothing is left.
-
-        What is not a request of its owner's is answered with a reason, here, and
-        yielded as its BadRequest.
-        """
-        while names := sorted(filter(is_request_name, os.listdir(self._layout.submitted))):
-            won = 0
-            for name in names:
-                if (claim := self._claim(name)) is not None:
-                    won += 1
-                    yield claim
-            if not won:
-                return
-
-    def _claim(self, name: str) -> Claim | BadRequest | None:
-        path = self._layout.claimed / f"{name}.{self.name}"
-        try:
-            (self._layout.submitted / name).rename(path)
-        except OSError as error:
-            if error.errno in _LOST:
-                return None
-            raise
-        try:
-            return Claim(self._layout, self._read(path, name), path)
-        except BadRequest as error:
-            self._reject(path, name)
-            return error
-
-    def _read(self, path: Path, name: str) -> Request:
-        if self._was_answered(name):
-            raise BadRequest(f"the request {name!r} was answered before")
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            raise BadRequest(f"the request {name!r} cannot be read: {error.strerror}") from error
-        try:
-            return Request.read(fd, name=name, store=self._store, now=time.time())
-        finally:
-            os.close(fd)
-
-    def _reject(self, path: Path, name: str) -> None:
-        if self._was_answered(name):
-            path.unlink()
-        else:
-            _answered(path, self._layout.failed, name)
-
-    def _was_answered(self, name: str) -> bool:
-        day = request_day(name)
-        places = (self._layout.done, self._layout.failed)
-        return any((place / day / name).exists() for place in places)
-
-    def living(self) -> list[str]:
-        """Return the names of the workers that live, this one included."""
-        return [name for name in _workers(self._layout) if _alive(self._layout, name)]
-
-    def recover(self) -> int:
-        """Hand back what dead workers had claimed; return how many requests that were."""
-        for worker in _workers(self._layout):
-            if worker != self.name:
-                _bury_if_dead(self._layout, worker)
-        # A worker has its lock before its first claim and until after its last.
-        living = _workers(self._layout)
-        recovered = 0
-        for path in self._layout.claimed.iterdir():
-            name, _, worker = path.name.partition(".")
-            if worker not in living and is_request_name(name):
-                with suppress(FileNotFoundError):
-                    durable.move(path, self._layout.submitted / name)
-                    recovered += 1
-        return recovered
+    name: str
+    uid: int
+    error: BadRequest
+    stuck: bool = False
 
 
-def _answered(path: Path, place: Path, name: str) -> None:
-    """Move the request at PATH to its day in PLACE, so that no directory grows for ever."""
-    directory = place / request_day(name)
-    durable.make_directory(directory, 0o750)
-    durable.move(path, directory / name)
+def settle(layout: Layout, *answered: Path) -> None:
+    """Make what was ANSWERED, directories that ``done`` and ``failed`` returned, last."""
+    for directory in {*answered}:
+        durable.sync_directory(directory)
+    durable.sync_directory(layout.claimed)
 
 
-def anybody_alive(layout: Layout) -> bool:
-    """Return whether any worker, on any host, works on the spool of LAYOUT."""
-    return any(_alive(layout, worker) for worker in _workers(layout))
+def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Rejected | None:
+    """Claim the request NAME for WORKER; None if somebody else has it.
 
-
-def _workers(layout: Layout) -> list[str]:
-    found = (_LOCK.fullmatch(name) for name in os.listdir(layout.locks))
-    return [match["worker"] for match in found if match]
-
-
-def _alive(layout: Layout, worker: str) -> bool:
-    probe = lock(_lock_path(layout, worker))
-    if not try_lock(probe):
-        return True
-    probe.release()
-    return False
-
-
-def _bury_if_dead(layout: Layout, worker: str) -> None:
-    probe = lock(_lock_path(layout, worker))
-    if try_lock(probe):
-        # Removed while we hold it, so that a worker just coming to life notices.
-        _lock_path(layout, worker).unlink(missing_ok=True)
-        probe.release()
-
-
-def try_lock(probe: FileLock) -> bool:
-    """Take the lock PROBE; return whether it was free.  BadConfig if there are no locks here."""
+    What is no request of its owner's, in the spool of STORE, is rejected.
+    """
+    path = layout.claimed / f"{name}.{worker}"
+    if not is_request_name(name):
+        return _put_away(layout, name)
     try:
-        probe.acquire(blocking=False)
-    except Timeout:
-        return False
+        (layout.submitted / name).rename(path)
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno in _LOST:
+            # On NFS the answer to a rename that was done may get lost.
+            if not path.exists():
+                return None
+        else:
+            return _quarantine(layout, name, error)
+    try:
+        return Claim(layout, _read(layout, path, name, store), path)
+    except BadRequest as error:
+        return _reject(layout, path, name, error)
+
+
+def look(layout: Layout, name: str, *, store: str) -> Request | None:
+    """Return the request NAME that waits in the spool of STORE; None if it is none."""
+    try:
+        return _read_at(layout.submitted / name, name, store)
+    except BadRequest:
+        return None
+
+
+def _read(layout: Layout, path: Path, name: str, store: str) -> Request:
+    if was_answered(layout, name):
+        raise BadRequest(f"the request {name!r} was answered before")
+    return _read_at(path, name, store)
+
+
+def _read_at(path: Path, name: str, store: str) -> Request:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise BadRequest(f"the request {name!r} cannot be read: {error.strerror}") from error
+    try:
+        return Request.read(fd, name=name, store=store, now=time.time())
+    finally:
+        os.close(fd)
+
+
+def _reject(layout: Layout, path: Path, name: str, error: BadRequest) -> Rejected:
+    uid = path.lstat().st_uid
+    if was_answered(layout, name):
+        _remove(path)
+    else:
+        _answered(path, layout.failed, name)
+    return Rejected(name, uid, error)
+
+
+def _put_away(layout: Layout, name: str) -> Rejected | None:
+    """Reject what has a name that no request has."""
+    found = layout.submitted / name
+    bad = BadRequest(f"not a request's name: {name!r}")
+    try:
+        uid = found.lstat().st_uid
+        now = int(time.time())
+        _answered(found, layout.failed, f"{now}-{uid}-{os.urandom(8).hex()}")
+    except (FileNotFoundError, Lost):
+        return None
+    except OSError as error:
+        return _quarantine(layout, name, error, bad)
+    return Rejected(name, uid, bad)
+
+
+def _quarantine(
+    layout: Layout, name: str, error: OSError, bad: BadRequest | None = None
+) -> Rejected | None:
+    """Get out of the way what cannot be moved elsewhere: a directory of somebody else's."""
+    found = layout.submitted / name
+    try:
+        uid = found.lstat().st_uid
+    except FileNotFoundError:
+        return None
+    bad = bad or BadRequest(f"the request {name!r} cannot be moved: {error.strerror}")
+    try:
+        found.rename(layout.submitted / f".rejected.{os.urandom(8).hex()}")
+    except OSError:
+        # Somebody has mounted something there, for instance.
+        return Rejected(name, uid, bad, stuck=True)
+    return Rejected(name, uid, bad)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except (IsADirectoryError, PermissionError):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def was_answered(layout: Layout, name: str) -> bool:
+    """Return whether the request NAME was answered."""
+    return any((place / _day(name) / name).exists() for place in (layout.done, layout.failed))
+
+
+def _answered(path: Path, place: Path, name: str) -> Path:
+    """Move the request at PATH to its day in PLACE, so that no directory grows for ever."""
+    directory = place / _day(name)
+    target = directory / name
+    try:
+        _move(path, target)
+    except Lost:
+        if directory.exists():
             raise
-        raise BadConfig(
-            f"the store's filesystem has no locks: {error.strerror}",
-            hint="mount it with flock (Lustre: -o flock; NFS v3: start statd)",
-        ) from error
+        durable.make_directory(directory, 0o750)
+        _move(path, target)
+    return directory
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno not in _LOST:
+            raise
+        if not target.exists():
+            raise Lost(str(path)) from error
+
+
+def claimed(layout: Layout) -> list[tuple[str, str]]:
+    """Return the name and the worker of every claim."""
+    split = (name.partition(".") for name in os.listdir(layout.claimed))
+    return [(name, worker) for name, _, worker in split if is_request_name(name)]
+
+
+def return_claim(layout: Layout, name: str, worker: str) -> bool:
+    """Put back the request NAME of WORKER, which is dead; return False if it is back."""
+    try:
+        (layout.claimed / f"{name}.{worker}").rename(layout.submitted / name)
+    except OSError as error:
+        if error.errno not in _LOST:
+            raise
+        return False
     return True
 
 
-def _lock_path(layout: Layout, worker: str) -> Path:
-    return layout.locks / f"worker.{worker}.lock"
+def _day(name: str) -> str:
+    """Return the day of the request NAME; today's, if no request of that day is accepted.
+
+    Else everybody could fill the store with days that never come.
+    """
+    now = time.time()
+    made = request_day(name)
+    return made if day(now - _EARLIEST) <= made <= day(now + _LATEST) else day(now)

@@ -20,6 +20,7 @@ from shifter_lite.layout import Layout
 from shifter_lite.request import Status
 
 _NAME = re.compile(r"[0-9]{6}\.json")
+_CANCEL = "cancel"
 _KEEP = 2
 _LARGEST = 65536
 
@@ -30,6 +31,7 @@ class Reporter:
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._number = 0
+        self._silent = False
         self._fd = _open_owned(layout.status / name, uid)
         if self._fd is not None:
             self._number = max((int(n[:6]) for n in _listed(self._fd)), default=0)
@@ -40,15 +42,44 @@ class Reporter:
         Room may be short, and the owner may have removed the directory: the
         request goes on all the same.
         """
-        if self._fd is None:
+        if self._fd is None or self._silent:
             return
         self._number += 1
-        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}"
+        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
         with suppress(OSError):
-            _write_at(self._fd, hidden, status.to_bytes())
-            os.rename(hidden, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            try:
+                _write_at(self._fd, hidden, status.to_bytes())
+                self._give(hidden, name)
+            finally:
+                os.unlink(hidden, dir_fd=self._fd)
             if self._number > _KEEP:
                 os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=self._fd)
+
+    def _give(self, hidden: str, name: str) -> None:
+        try:
+            # Exclusive, as rename is not: nobody's last word is ever overwritten.
+            os.link(hidden, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except FileExistsError:
+            # Somebody else reports on this request, who took us for dead, or its owner does.
+            self._silent = True
+
+    def newest(self) -> Status | None:
+        """Return the newest status, perhaps of a worker before us; None if there is none."""
+        if self._fd is None:
+            return None
+        for name in sorted(_listed(self._fd), reverse=True):
+            with suppress(OSError, Damaged):
+                return Status.from_bytes(_read_at(self._fd, name))
+        return None
+
+    def cancelled(self) -> bool:
+        """Return whether the owner does not want it any more: there is a file ``cancel``."""
+        if self._fd is None:
+            return False
+        try:
+            return _CANCEL in os.listdir(self._fd)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Report no more."""
@@ -112,6 +143,14 @@ def _write_at(directory: int, name: str, data: bytes) -> None:
         # The directory is what keeps others out; its owner is not the worker.
         os.fchmod(fd, 0o644)
         os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _read_at(directory: int, name: str) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    try:
+        return os.read(fd, _LARGEST)
     finally:
         os.close(fd)
 

@@ -45,7 +45,7 @@ class Watch(FileSystemEventHandler):
         if event.event_type in ("created", "moved"):
             self._changed.set()
 
-    def wait(self) -> None:
-        """Return when a name may have come."""
-        self._changed.wait(self._pause)
+    def wait(self, pause: float | None = None) -> None:
+        """Return when a name may have come, and after PAUSE seconds if that is given."""
+        self._changed.wait(self._pause if pause is None else min(pause, self._pause))
         self._changed.clear()

@@ -1,0 +1,136 @@
+"""Look after a worker while it builds: a thread that lets its heart beat, and looks around.
+
+What the thread finds out must stop the main thread wherever it waits, for a registry for
+instance: so it sends it a signal, whose handler raises there.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from shifter_lite.queue.presence import BEAT_SECONDS, Census, Lost, Presence
+
+log = logging.getLogger("shifter-worker")
+
+_LOOK_SECONDS = 1.0
+# How long what was raised may take to arrive, before it is raised once more: Python drops what
+# comes while it runs a finalizer.
+_ARRIVAL_SECONDS = 10.0
+# Nobody else's: SIGTERM and its like mean something to whoever started us.
+_SIGNAL = signal.SIGUSR1
+
+
+class Unwanted(BaseException):
+    """Nobody wants any more what is being built.
+
+    Not an Exception, because it comes over whatever is being done.
+    """
+
+
+class Attendant:
+    """The thread, and what it may interrupt."""
+
+    def __init__(self, presence: Presence, census: Census) -> None:
+        """Look after PRESENCE, and keep CENSUS of the others."""
+        self._presence, self._census = presence, census
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._attend, name="attendant", daemon=True)
+        self._main = threading.main_thread()
+        self._lost: Lost | None = None
+        self._guarded: Callable[[], bool] | None = None
+        # What is to be raised, and over what.
+        self._reason: tuple[Callable[[], bool], BaseException] | None = None
+        self._sent = float("-inf")
+        self._rounds: dict[object, Callable[[], None]] = {}
+        self._before: Any = None
+
+    def __enter__(self) -> Attendant:
+        """Begin.  Only in the main thread can anything be interrupted."""
+        if threading.current_thread() is self._main:
+            self._before = signal.signal(_SIGNAL, self._raise)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+        if self._before is not None:
+            signal.signal(_SIGNAL, self._before)
+
+    def every_round(self, key: object, look: Callable[[], None]) -> None:
+        """Call LOOK about every second, in the thread, until ``no_more`` with the same KEY."""
+        self._rounds = {**self._rounds, key: look}
+
+    def no_more(self, key: object) -> None:
+        """Call no more what was given with KEY, though it may be running yet."""
+        self._rounds = {each: look for each, look in self._rounds.items() if each is not key}
+
+    def check(self) -> None:
+        """Raise Lost if we were taken for dead."""
+        if self._lost:
+            raise self._lost
+
+    @contextmanager
+    def guarding(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        """Raise Lost or Unwanted meanwhile, as soon as we are, or WANTED is false."""
+        self.check()
+        self._sent = float("-inf")
+        self._guarded = wanted
+        try:
+            yield
+        finally:
+            self._guarded = None
+
+    def _raise(self, _number: int, _frame: FrameType | None) -> None:
+        # Runs between two bytecodes of the main thread: what it finds cannot change meanwhile.
+        if self._reason is not None and self._reason[0] is self._guarded:
+            self._guarded = None
+            raise self._reason[1]
+
+    def _attend(self) -> None:
+        renewed = looked = float("-inf")
+        while not self._stop.wait(_LOOK_SECONDS):
+            now = time.monotonic()
+            if now - renewed >= BEAT_SECONDS - _LOOK_SECONDS / 2:
+                renewed = now
+                self._renew()
+            if now - looked >= BEAT_SECONDS - _LOOK_SECONDS / 2:
+                looked = now
+                # The next look will do.
+                with suppress(OSError):
+                    self._census.look()
+            for look in self._rounds.values():
+                with suppress(OSError):
+                    look()
+            self._interrupt()
+
+    def _renew(self) -> None:
+        try:
+            self._presence.renew()
+        except Lost as lost:
+            self._lost = lost
+        except OSError as error:
+            # If it lasts, others will bury us, and then we shall know.
+            log.warning("the heart missed a beat: %s", error)
+
+    def _interrupt(self) -> None:
+        wanted = self._guarded
+        if wanted is None:
+            return
+        if self._lost is not None:
+            self._reason = (wanted, self._lost)
+        elif not wanted():
+            self._reason = (wanted, Unwanted())
+        else:
+            return
+        if time.monotonic() - self._sent > _ARRIVAL_SECONDS and self._main.ident:
+            self._sent = time.monotonic()
+            signal.pthread_kill(self._main.ident, _SIGNAL)

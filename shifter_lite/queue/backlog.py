@@ -1,0 +1,186 @@
+"""What waits in ``new/``, as one worker has last seen it: whose, and what is equal.
+
+Requests are looked at before they are claimed, some of each user's; what is none does not
+take its user's turn, and no number of them slows anybody down.  What is looked at is only
+believed once it has been claimed and read again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from shifter_lite.layout import Layout
+from shifter_lite.queue.turns import Turns
+from shifter_lite.request import Request, is_request_name
+
+# So many requests of each user are looked at before they are claimed.
+_AHEAD = 256
+_AT_ONCE = 16
+# So many are claimed together at most.
+_LARGEST_BATCH = 1000
+# A look at a huge spool takes its time: it must not take more than a part of ours.
+_PAUSE_PER_COST = 10.0
+_SHORTEST_PAUSE = 0.2
+# What is spent at once on what is no request, in seconds.
+_CLEARING_SECONDS = 0.1
+_LOOKING_SECONDS = 0.5
+
+Wish = tuple[str, str]
+
+
+def wish(request: Request) -> Wish | None:
+    """Return what requests must have in common to get one answer; None if each has its own."""
+    return None if request.path else (str(request.image), request.platform)
+
+
+@dataclass(slots=True)
+class _User:
+    """The requests of one user: ``unread`` by name, oldest first, and ``ahead``, looked at."""
+
+    unread: deque[str] = field(default_factory=deque)
+    ahead: dict[str, Wish | None] = field(default_factory=dict)
+
+    def hungry(self) -> bool:
+        """Whether more of them can be looked at."""
+        return bool(self.unread) and len(self.ahead) < _AHEAD
+
+
+class Backlog:
+    """The requests that wait."""
+
+    def __init__(
+        self, layout: Layout, look: Callable[[str], Request | None], turns: Turns, most: int
+    ) -> None:
+        """See what is at LAYOUT; LOOK reads a request, TURNS says who is next.
+
+        Of one user no more than MOST may wait.
+        """
+        self._layout, self._look, self._turns, self._most = layout, look, turns, most
+        self._users: dict[int, _User] = {}
+        self._alike: dict[Wish, dict[str, None]] = {}
+        self._bad: deque[str] = deque()
+        self._excess: deque[str] = deque()
+        self._seen: set[str] = set()
+        self._ignored: set[str] = set()
+        self._next_look = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether anything waits, as far as we know."""
+        return bool(self._users or self._bad or self._excess)
+
+    def due_in(self) -> float:
+        """Return after how many seconds the spool may be listed again."""
+        return max(0.0, self._next_look - time.monotonic())
+
+    def ignore(self, name: str) -> None:
+        """Never look at NAME again: nothing can be done with it."""
+        self._ignored.add(name)
+
+    def refresh(self, *, now: bool = False) -> None:
+        """List the spool again, if that is due, or NOW."""
+        started = time.monotonic()
+        if not now and started < self._next_look:
+            return
+        listed = {name for name in os.listdir(self._layout.submitted) if not name.startswith(".")}
+        self._ignored &= listed
+        listed -= self._ignored
+        for name in self._seen - listed:
+            self.forget(name)
+        self._take_up(sorted(listed - self._seen))
+        self._seen = listed
+        self._turns.keep_only(self._users.keys())
+        ended = time.monotonic()
+        self._next_look = ended + max(_SHORTEST_PAUSE, (ended - started) * _PAUSE_PER_COST)
+
+    def _take_up(self, names: list[str]) -> None:
+        for name in names:
+            if not is_request_name(name):
+                self._bad.append(name)
+                continue
+            user = self._users.setdefault(_uid(name), _User())
+            if len(user.unread) + len(user.ahead) < self._most:
+                # What comes late by its name's time, as its clock or chance has it, is last.
+                user.unread.append(name)
+            else:
+                self._excess.append(name)
+
+    def forget(self, name: str) -> None:
+        """Note that NAME waits no more."""
+        self._seen.discard(name)
+        user = self._users.get(_uid(name)) if is_request_name(name) else None
+        if user is None:
+            return
+        asked = user.ahead.pop(name, None)
+        if asked is not None and (alike := self._alike.get(asked)) is not None:
+            alike.pop(name, None)
+            if not alike:
+                del self._alike[asked]
+        # Of those not looked at yet, the look will tell.
+        if not user.ahead and not user.unread:
+            del self._users[_uid(name)]
+
+    def bad(self) -> Iterator[str]:
+        """Yield names of what is no request, but not for long."""
+        yield from self._some(self._bad)
+
+    def excess(self) -> Iterator[str]:
+        """Yield names of requests that are more than their user may have, but not for long."""
+        yield from self._some(self._excess)
+
+    def _some(self, names: deque[str]) -> Iterator[str]:
+        until = time.monotonic() + _CLEARING_SECONDS
+        while names and time.monotonic() < until:
+            name = names.popleft()
+            self._seen.discard(name)
+            yield name
+
+    def next(self, running: Counter[int] | Mapping[int, int]) -> list[str]:
+        """Return the request whose turn it is, then all known to be equal; none if there is none.
+
+        RUNNING is how many builds of each user are under way.
+        """
+        self._look_ahead()
+        first = self._turns.next(list(self._users), running, self._head)
+        if first is None:
+            return []
+        asked = self._users[_uid(first)].ahead[first]
+        alike = self._alike.get(asked, {}) if asked is not None else {}
+        return [first, *(name for name in list(alike)[:_LARGEST_BATCH] if name != first)]
+
+    def served(self, name: str) -> None:
+        """Note that the turn was NAME's user's."""
+        self._turns.serve(_uid(name))
+
+    def _look_ahead(self) -> None:
+        """Look at requests of all users, a few of each in turn, but not for long."""
+        until = time.monotonic() + _LOOKING_SECONDS
+        while hungry := [user for user in self._users.values() if user.hungry()]:
+            for user in sorted(hungry, key=lambda user: len(user.ahead)):
+                for _ in range(min(_AT_ONCE, len(user.unread))):
+                    self._look_at(user, user.unread.popleft())
+                if time.monotonic() > until:
+                    return
+        for uid in [uid for uid, user in self._users.items() if not user.unread and not user.ahead]:
+            del self._users[uid]
+
+    def _look_at(self, user: _User, name: str) -> None:
+        if name not in self._seen:
+            return
+        request = self._look(name)
+        if request is None:
+            self._bad.append(name)
+            return
+        user.ahead[name] = wish(request)
+        if (asked := user.ahead[name]) is not None:
+            self._alike.setdefault(asked, {})[name] = None
+
+    def _head(self, uid: int) -> str | None:
+        return next(iter(self._users[uid].ahead), None)
+
+
+def _uid(name: str) -> int:
+    return int(name.split("-", 2)[1])

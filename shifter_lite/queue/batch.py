@@ -1,0 +1,124 @@
+"""Requests that one answer is for, each with its own status and its own end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from shifter_lite.queue.claim import Claim, settle
+from shifter_lite.queue.presence import Lost
+from shifter_lite.queue.status import Reporter
+from shifter_lite.request import Request, Status
+
+Report = Callable[[Status], None]
+# Of progress alone each requester hears so often, and more rarely if they are many.
+_PROGRESS_SECONDS = 0.5
+_PROGRESS_SECONDS_EACH = 0.01
+# So many requesters are asked in one round whether they still want it.
+_ASKED_AT_ONCE = 100
+
+
+class _Member:
+    """One request of a batch."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.reporter = Reporter(claim.layout, claim.request.name, claim.request.uid)
+
+    def close(self) -> None:
+        self.reporter.close()
+
+
+class Batch:
+    """Claims that are answered together; any thread may report.
+
+    ``request`` is that of the first, whose turn it was.
+    """
+
+    def __init__(self, claims: Sequence[Claim], listener: Report | None = None) -> None:
+        """Take CLAIMS, at least one; LISTENER hears every status as well."""
+        self._layout = claims[0].layout
+        self.request: Request = claims[0].request
+        self._members = [_Member(claim) for claim in claims]
+        self._listener = listener
+        self._mutex = Lock()
+        self._state = ""
+        self._next_report = 0.0
+        self._asked = 0
+
+    @property
+    def requests(self) -> list[Request]:
+        """Those that are still to be answered."""
+        with self._mutex:
+            return [member.claim.request for member in self._members]
+
+    def wanted(self) -> bool:
+        """Return whether anybody still waits for the answer."""
+        return bool(self._members)
+
+    def report(self, status: Status) -> None:
+        """Tell all how it stands; of mere progress only now and then."""
+        if self._listener:
+            self._listener(status)
+        with self._mutex:
+            now = time.monotonic()
+            if status.state == self._state and now < self._next_report:
+                return
+            self._state = status.state
+            for member in self._members:
+                member.reporter(status)
+            each = _PROGRESS_SECONDS_EACH * len(self._members)
+            self._next_report = now + max(_PROGRESS_SECONDS * 0.9, each)
+
+    def settle_ended(self) -> None:
+        """Move away what was told its end before, by a worker that died then."""
+        with self._mutex:
+            ended = [(member, member.reporter.newest()) for member in self._members]
+            for member, status in ended:
+                if status is not None and status.ended:
+                    self._end(member, good=status.state == "READY")
+
+    def release_cancelled(self) -> list[Request]:
+        """Answer those whose owners do not want it any more; return them."""
+        with self._mutex:
+            self._asked = self._asked % max(1, len(self._members))
+            some = self._members[self._asked : self._asked + _ASKED_AT_ONCE]
+            self._asked += _ASKED_AT_ONCE
+            cancelled = [member for member in some if member.reporter.cancelled()]
+            for member in cancelled:
+                member.reporter(Status(state="CANCELLED"))
+                # If it is ours no more, whoever has it will see the same.
+                with suppress(Lost):
+                    self._end(member, good=False)
+            return [member.claim.request for member in cancelled]
+
+    def end(self, status: Status) -> None:
+        """Tell all the end, and note it; raises Lost if they are not ours any more."""
+        if self._listener:
+            self._listener(status)
+        with self._mutex:
+            for member in self._members:
+                member.reporter(status)
+            answered: set[Path] = set()
+            while self._members:
+                answered.add(self._end(self._members[-1], good=status.state == "READY"))
+            settle(self._layout, *answered)
+
+    def hand_back(self) -> None:
+        """Let other workers have them."""
+        with self._mutex:
+            for member in self._members:
+                member.reporter(Status(state="PENDING"))
+                with suppress(Lost):
+                    member.claim.hand_back()
+                member.close()
+            self._members.clear()
+
+    def _end(self, member: _Member, *, good: bool) -> Path:
+        where = member.claim.done() if good else member.claim.failed()
+        member.close()
+        self._members.remove(member)
+        return where

@@ -1,0 +1,59 @@
+"""Build each image once at a time: ``builds/KEY.WORKER`` says who builds what.
+
+Of two who want the same, the later one's listing shows the earlier one's file, so they
+never both go on.  Names are a worker's own: nobody ever takes another's away from somebody
+who lives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shifter_lite.layout import Layout
+from shifter_lite.queue.presence import Census
+
+
+class Elsewhere(Exception):
+    """Another worker builds what we want."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+@contextmanager
+def building(layout: Layout, key: str, worker: str, census: Census) -> Iterator[None]:
+    """Be the only one meanwhile who builds KEY; raises Elsewhere if somebody else does."""
+    mark = layout.builds / f"{key}.{worker}"
+    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        if is_built(layout, key, census, by_others_than=worker):
+            raise Elsewhere(key)
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def is_built(layout: Layout, key: str, census: Census, *, by_others_than: str) -> bool:
+    """Return whether anybody who lives builds KEY, BY_OTHERS_THAN one."""
+    workers = (worker for found, worker in _marks(layout) if found == key)
+    return any(worker != by_others_than and not census.dead(worker) for worker in workers)
+
+
+def remove(layout: Layout, worker: str) -> None:
+    """Remove the marks of WORKER, which is dead."""
+    for key, found in _marks(layout):
+        if found == worker:
+            (layout.builds / f"{key}.{found}").unlink(missing_ok=True)
+
+
+def makers(layout: Layout) -> set[str]:
+    """Return all whose marks there are."""
+    return {worker for _, worker in _marks(layout)}
+
+
+def _marks(layout: Layout) -> list[tuple[str, str]]:
+    split = (name.partition(".") for name in os.listdir(layout.builds))
+    return [(key, worker) for key, _, worker in split if worker]

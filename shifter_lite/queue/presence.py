@@ -1,0 +1,237 @@
+"""Who works on a spool, and who only did.
+
+A worker's heart beats by renaming ``workers/WORKER.NNNNNNNNNN`` to the next number: the
+filesystem's server says whether it is still there, and ENOENT means that others have
+buried it.  Others judge by whether the number changes while their own clock goes on; so
+no two clocks are ever compared.  spool/README.md says who is dead, and when.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from shifter_lite.layout import Layout
+from shifter_lite.queue import locks
+
+BEAT_SECONDS = 2.0
+# After so long a silence it is tried whether a worker has still its lock.
+_SILENCE_SECONDS = 6.0
+# One look does not add more: a filesystem that stands still lets no heart beat.
+_LONGEST_LOOK = 4.0
+_LOCK = re.compile(r"worker\.(?P<worker>.+)\.lock")
+_BEAT = re.compile(r"(?P<worker>.+)\.(?P<number>[0-9]{10})")
+_GONE = (errno.ENOENT, errno.ESTALE)
+
+
+class Lost(BaseException):
+    """Others took this worker for dead: what it had is theirs.
+
+    Not an Exception, because it comes over whatever is being done.
+    """
+
+
+def host_name() -> str:
+    """Return the name of this host, as names of workers begin."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)[:64]
+
+
+def lock_path(layout: Layout, worker: str) -> Path:
+    """Return the file that WORKER has locked for life."""
+    return layout.locks / f"worker.{worker}.lock"
+
+
+class Presence:
+    """The life of one worker: this process, under a name never used before."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Be somebody at LAYOUT, but not yet."""
+        self.name = f"{host_name()}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._layout = layout
+        self._path = lock_path(layout, self.name)
+        self._lock = locks.lock(self._path)
+        self._number = 0
+        self._mutex = Lock()
+        self._lost = False
+
+    def __enter__(self) -> Presence:
+        """Come to life; raises BadConfig where locks are none."""
+        try:
+            self._acquire()
+            # Somebody who looked before we had the lock took us for dead: be born again.
+            while not self._path.exists():
+                self._lock.release()
+                self._acquire()
+            locks.probe(self._path)
+            os.close(os.open(self._beat(0), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End.  The name is never used again, so its files can go."""
+        with self._mutex:
+            self._lost = True
+            self._beat(self._number).unlink(missing_ok=True)
+            self._end()
+
+    def renew(self) -> None:
+        """Let the heart beat once; raises Lost if others have buried us."""
+        with self._mutex:
+            if self._lost:
+                raise Lost(self.name)
+            try:
+                self._beat(self._number).rename(self._beat(self._number + 1))
+                self._number += 1
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                self._number = self._found()
+
+    def _found(self) -> int:
+        """Return our number as the directory says it: a rename's answer may get lost on NFS."""
+        number = _beats(self._layout).get(self.name)
+        if number is None:
+            self._lost = True
+            raise Lost(self.name)
+        return number
+
+    def _acquire(self) -> None:
+        if not locks.try_lock(self._lock):
+            self._lock.acquire()
+
+    def _end(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _beat(self, number: int) -> Path:
+        return beat_path(self._layout, self.name, number)
+
+
+def beat_path(layout: Layout, worker: str, number: int) -> Path:
+    """Return the file that is WORKER's heartbeat NUMBER."""
+    return layout.workers / f"{worker}.{number:010d}"
+
+
+def _beats(layout: Layout) -> dict[str, int]:
+    """Return each worker with its newest heartbeat."""
+    found: dict[str, int] = {}
+    for name in os.listdir(layout.workers):
+        if match := _BEAT.fullmatch(name):
+            found[match["worker"]] = max(int(match["number"]), found.get(match["worker"], 0))
+    return found
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What was last seen of a worker; ``silence`` and ``looked`` are seconds."""
+
+    beat: int | None
+    looked: float
+    silence: float = 0.0
+    alive: bool = False
+
+
+class Census:
+    """What one observer has seen of all workers.  Any thread may look."""
+
+    def __init__(self, layout: Layout, lease_seconds: float, own: str = "") -> None:
+        """Observe the workers at LAYOUT; OWN is the observer's name, if he is one."""
+        self._layout, self._lease, self._own = layout, lease_seconds, own
+        self._sights: dict[str, _Sight] = {}
+        self._mutex = Lock()
+
+    def look(self) -> None:
+        """See whose heart has beaten."""
+        beats = _beats(self._layout)
+        with self._mutex:
+            now = time.monotonic()
+            for worker in {*beats, *self._sights}:
+                self._see(worker, beats.get(worker), now)
+
+    def _see(self, worker: str, beat: int | None, now: float) -> None:
+        sight = self._sights.setdefault(worker, _Sight(beat, now))
+        if beat != sight.beat and beat is not None:
+            sight.beat, sight.silence, sight.alive = beat, 0.0, True
+        else:
+            sight.silence += min(now - sight.looked, _LONGEST_LOOK)
+        sight.looked = now
+
+    def workers(self) -> list[str]:
+        """Return everybody who has a heartbeat or a lock file, dead or alive."""
+        found = (_LOCK.fullmatch(name) for name in os.listdir(self._layout.locks))
+        return sorted({*_beats(self._layout), *(match["worker"] for match in found if match)})
+
+    def dead(self, worker: str) -> bool:
+        """Return whether WORKER is dead, as far as we have seen."""
+        if worker == self._own:
+            return False
+        path = lock_path(self._layout, worker)
+        with self._mutex:
+            sight = self._sights.get(worker)
+            if sight is None:
+                beat = _beats(self._layout).get(worker)
+                sight = self._sights[worker] = _Sight(beat, time.monotonic())
+            silence, beat = sight.silence, sight.beat
+        if beat is None and not path.exists():
+            return True
+        if not _may_run(worker) or silence >= _SILENCE_SECONDS:
+            return silence >= self._lease or locks.is_free(path)
+        return False
+
+    def undecided(self, worker: str) -> bool:
+        """Return whether WORKER has neither died nor shown that it lives, since we look."""
+        dead = self.dead(worker)
+        with self._mutex:
+            return not dead and worker != self._own and not self._sights[worker].alive
+
+    def forget(self, worker: str) -> None:
+        """Note that WORKER is buried."""
+        with self._mutex:
+            self._sights.pop(worker, None)
+
+
+def anybody_alive(census: Census) -> bool:
+    """Return whether any worker, on any host, works on the spool that CENSUS looks at."""
+    census.look()
+    return any(not census.dead(worker) for worker in census.workers())
+
+
+def _may_run(worker: str) -> bool:
+    """Return whether the process of WORKER may run; its lock decides where we cannot see it."""
+    host, _, rest = worker.partition(".")
+    pid = rest.partition(".")[0]
+    if host != host_name() or not pid.isdecimal():
+        return True
+    try:
+        # The state is behind the command's name, which may hold anything; see proc(5).
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in ("Z", "X")
+
+
+def remove_beats(layout: Layout, worker: str) -> None:
+    """Make WORKER, which is dead, unable to believe that it lives."""
+    for name in os.listdir(layout.workers):
+        if (match := _BEAT.fullmatch(name)) and match["worker"] == worker:
+            (layout.workers / name).unlink(missing_ok=True)
+
+
+def remove_lock(layout: Layout, worker: str) -> None:
+    """Remove the lock file of WORKER, which is dead and whose name is never used again."""
+    path = lock_path(layout, worker)
+    taken = locks.lock(path)
+    # Removed while we hold it, so that a worker just coming to life notices.
+    free = path.exists() and locks.try_lock(taken)
+    path.unlink(missing_ok=True)
+    if free:
+        with suppress(OSError):
+            taken.release()

@@ -1,0 +1,229 @@
+"""A worker's place at a spool: that it lives, what it sees of others, what it claims."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from shifter_lite.layout import Layout
+from shifter_lite.queue import claim, marks, presence
+from shifter_lite.queue.attendant import Attendant
+from shifter_lite.queue.backlog import Backlog, wish
+from shifter_lite.queue.batch import Batch, Report
+from shifter_lite.queue.claim import Claim, Rejected
+from shifter_lite.queue.presence import Census, Presence
+from shifter_lite.queue.turns import Fairness, Turns
+from shifter_lite.request import Request
+
+# How old what we know of others' claims may be when we choose, in seconds.
+_RUNNING_SECONDS = 0.5
+# So many may wait of one user.
+_MOST_WAITING = 100_000
+
+Listener = Callable[[Request], Report | None]
+
+
+class Worker:
+    """The right of this process to claim requests, for as long as it lives."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        store: str,
+        *,
+        lease_seconds: float = 60.0,
+        fairness: Fairness | None = None,
+        waiting_per_user: int = _MOST_WAITING,
+    ) -> None:
+        """Work on the spool of STORE, which is at LAYOUT."""
+        self._layout, self._store = layout, store
+        self.presence = Presence(layout)
+        self.census = Census(layout, lease_seconds, own=self.name)
+        self.attendant = Attendant(self.presence, self.census)
+        self._fairness = fairness or Fairness()
+        self.backlog = Backlog(
+            layout,
+            partial(claim.look, layout, store=store),
+            Turns(self._fairness),
+            waiting_per_user,
+        )
+        self._batches: list[Batch] = []
+        self._running: Counter[int] = Counter()
+        self._counted = float("-inf")
+        self._life = ExitStack()
+
+    @property
+    def name(self) -> str:
+        """Return the name that nobody else ever has."""
+        return self.presence.name
+
+    def __enter__(self) -> Worker:
+        """Come to life."""
+        with ExitStack() as life:
+            life.enter_context(self.presence)
+            life.enter_context(self.attendant)
+            self._life = life.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End; hand back what is not answered."""
+        with self._life:
+            for batch in list(self._batches):
+                batch.hand_back()
+            self._batches.clear()
+            self._return_strays(claim.claimed(self._layout))
+
+    # ------------------------------------------------------------------------------ claims
+
+    def rejections(self) -> Iterator[Rejected | Claim]:
+        """Claim what is no request, and yield why; and what is more than its user may ask for.
+
+        Only some of it, so that those who ask properly need not wait.
+        """
+        for name in (*self.backlog.bad(), *self.backlog.excess()):
+            if (claimed := self._claim(name)) is not None:
+                yield claimed
+
+    def next(self, listener: Listener | None = None) -> Batch | Rejected | None:
+        """Claim the request whose turn it is, and all that are equal; None if there is none.
+
+        LISTENER returns who else wants a request's statuses.
+        """
+        while names := self.backlog.next(self._count_running()):
+            first = self._claim(names[0])
+            if first is None:
+                continue
+            if isinstance(first, Rejected):
+                return first
+            if self._is_too_much(first):
+                first.hand_back()
+                return None
+            self.backlog.served(names[0])
+            return self._batch(first, names[1:], listener)
+        return None
+
+    def _claim(self, name: str) -> Claim | Rejected | None:
+        self.attendant.check()
+        self.backlog.forget(name)
+        found = claim.claim(self._layout, name, store=self._store, worker=self.name)
+        if isinstance(found, Rejected) and found.stuck:
+            self.backlog.ignore(name)
+        return found
+
+    def _batch(self, first: Claim, names: list[str], listener: Listener | None) -> Batch:
+        claims = [first]
+        asked = wish(first.request)
+        for name in names:
+            other = self._claim(name)
+            # Its owner may have written it anew since we looked.
+            if isinstance(other, Claim):
+                if wish(other.request) == asked:
+                    claims.append(other)
+                else:
+                    other.hand_back()
+        heard = [listener(each.request) for each in claims] if listener else []
+        batch = Batch(claims, next(filter(None, heard), None))
+        self._running[first.request.uid] += 1
+        return batch
+
+    def _count_running(self) -> Counter[int]:
+        """Return how many builds of each user are under way: ours, and what others have claimed."""
+        now = time.monotonic()
+        if now - self._counted > _RUNNING_SECONDS:
+            self._counted = now
+            self._running = self._running_now()
+        return self._running
+
+    def _running_now(self) -> Counter[int]:
+        claims = {
+            (int(name.split("-", 2)[1]), worker) for name, worker in claim.claimed(self._layout)
+        }
+        others = Counter(uid for uid, worker in claims if worker != self.name)
+        return others + Counter(batch.request.uid for batch in self._batches)
+
+    def _is_too_much(self, ours: Claim) -> bool:
+        """Return whether others have claimed while we chose, so that limits are exceeded."""
+        fairness = self._fairness
+        if not fairness.running and not fairness.running_per_user:
+            return False
+        running = self._running_now()
+        running[ours.request.uid] += 1
+        return (
+            0 < fairness.running < sum(running.values())
+            or 0 < fairness.running_per_user < running[ours.request.uid]
+        )
+
+    @contextmanager
+    def guarding(self, batch: Batch) -> Iterator[None]:
+        """Raise Unwanted meanwhile, once nobody wants BATCH; and Lost, if we are buried."""
+        with self.attendant.guarding(batch.wanted):
+            yield
+
+    def take(self, batch: Batch, on_cancel: Callable[[Request], None]) -> None:
+        """Have BATCH until ``leave``: ON_CANCEL hears of requests that are not wanted any more."""
+
+        def look() -> None:
+            for request in batch.release_cancelled():
+                on_cancel(request)
+
+        self._batches.append(batch)
+        self.attendant.every_round(batch, look)
+
+    def leave(self, batch: Batch) -> None:
+        """Have BATCH no more: it is answered, or handed back."""
+        if batch in self._batches:
+            self._batches.remove(batch)
+            self.attendant.no_more(batch)
+
+    # -------------------------------------------------------------------------- the others
+
+    def living(self) -> set[str]:
+        """Return the names of the workers that live, this one included."""
+        return {name for name in self.census.workers() if not self.census.dead(name)}
+
+    def undecided(self) -> bool:
+        """Return whether requests lie with workers that may be dead, as far as we know yet."""
+        return any(self.census.undecided(worker) for _, worker in claim.claimed(self._layout))
+
+    def recover(self, fence: Callable[[], object]) -> int:
+        """Bury dead workers, and put back what they had claimed; return how many requests.
+
+        FENCE keeps what they may still be about to publish from being published.
+        """
+        claims = claim.claimed(self._layout)
+        dead = {worker for _, worker in claims if self.census.dead(worker)}
+        for worker in dead:
+            presence.remove_beats(self._layout, worker)
+        if dead:
+            self.attendant.check()
+            fence()
+        returned = [
+            claim.return_claim(self._layout, name, worker)
+            for name, worker in claims
+            if worker in dead
+        ]
+        for worker in dead:
+            self._bury(worker)
+        return sum(returned) + self._return_strays(claims)
+
+    def _return_strays(self, claims: list[tuple[str, str]]) -> int:
+        """Put back what is ours, but we do not know of: a rename's answer may get lost on NFS."""
+        known = {request.name for batch in self._batches for request in batch.requests}
+        ours = [name for name, worker in claims if worker == self.name and name not in known]
+        return sum(claim.return_claim(self._layout, name, self.name) for name in ours)
+
+    def bury_idle(self) -> None:
+        """Clear away what dead workers left that had claimed nothing."""
+        busy = {worker for _, worker in claim.claimed(self._layout)}
+        for worker in {*self.census.workers(), *marks.makers(self._layout)} - busy:
+            if self.census.dead(worker):
+                presence.remove_beats(self._layout, worker)
+                self._bury(worker)
+
+    def _bury(self, worker: str) -> None:
+        marks.remove(self._layout, worker)
+        presence.remove_lock(self._layout, worker)
+        self.census.forget(worker)
