@@ -12,6 +12,7 @@
     ├── NoOutput      74  our standard output takes no more
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
     ├── TooMany       75  one user's requests are more than the site allows
+    ├── ClusterBusy   75  the batch system did not answer; asking again later may help
     ├── Denied        77  the registry or the filesystem does not let us
     └── BadConfig     78  the site's configuration is wrong
 
@@ -105,6 +106,13 @@ class TooMany(ShifterError):
     """One user asks for more than the site allows at a time."""
 
     exit_code = 75
+
+
+class ClusterBusy(ShifterError):
+    """The batch system did not answer; asking again later may help."""
+
+    exit_code = 75
+    usual_hint = "ask again later"
 
 
 class Denied(ShifterError):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -317,7 +315,9 @@ def test_a_request_that_is_cancelled_while_its_job_runs_stops_the_job(
     assert service.left_over() == []
 
 
-def test_no_more_jobs_than_the_site_wants(service: Service, faulty_registry: faulty.Registry) -> None:
+def test_no_more_jobs_than_the_site_wants(
+    service: Service, faulty_registry: faulty.Registry
+) -> None:
     names = []
     for number in range(4):
         image = images.image([images.layer([images.file("x", os.urandom(3_000_000))])])

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
 from shifter_lite import steps
@@ -28,7 +28,7 @@ from shifter_lite.steps import Bench
 
 log = logging.getLogger("shifter-worker")
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 # How often Slurm is asked, and how soon again where it does not answer.
 _ASK_SECONDS = 4.0
 _TRY_SECONDS = 5.0
@@ -70,7 +70,7 @@ class Jobs:
     def submit(self, bench: Bench, request: Request, manifest: Manifest, alone: ExitStack) -> Job:
         """Have the image of MANIFEST built for REQUEST, as BENCH would; waits for nothing.
 
-        ALONE is left when the job is.
+        ALONE is closed when the job is left; until then ``holds`` says so.
         """
         order = Order(
             root=str(bench.layout.root),
@@ -86,6 +86,14 @@ class Jobs:
         self._jobs = [*self._jobs, job]
         return job
 
+    def holds(self, alone: ExitStack) -> bool:
+        """Return whether ALONE is a job's."""
+        return any(job.alone is alone for job in self._jobs)
+
+    def keep_only(self, jobs: Collection[Job | None]) -> None:
+        """Leave all that are not among JOBS."""
+        self.leave(*(job for job in self._jobs if job not in jobs))
+
     def leave(self, *jobs: Job) -> None:
         """Have JOBS no more, and cancel those that are not over."""
         for job in jobs:
@@ -98,12 +106,13 @@ class Jobs:
 
     def is_over(self, job: Job, report: Callable[[Status], object]) -> bool:
         """Return whether JOB has a result, or will have none; REPORT hears how it stands."""
+        if not _is_due(job.looked, _LOOK_SECONDS):
+            return False
+        job.looked = time.monotonic()
         status = job.desk.newest()
-        if status is not None and status != job.status:
-            job.status = status
-            if not status.ended:
-                report(status)
-        return _has_ended(job.status) or job.error is not None or _is_overdue(job)
+        if status is not None and not status.ended:
+            report(status)
+        return _has_ended(status) or job.error is not None or _is_overdue(job)
 
     @contextmanager
     def result(self, job: Job) -> Iterator[str]:
@@ -166,8 +175,8 @@ class Jobs:
             job.error = error
         except OSError as error:
             job.error = from_oserror(error)
-        except Exception as error:  # noqa: BLE001  # a bug must not leave the job waiting for ever
-            log.error("a bug, shown by %s", job.order.request.name, exc_info=error)
+        except Exception as error:  # a bug must not let the job wait for ever
+            log.exception("a bug, shown by %s", job.order.request.name)
             job.error = BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it")
         job.tried = time.monotonic()
         if job.is_left and job.id:

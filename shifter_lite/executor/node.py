@@ -91,7 +91,9 @@ def _build(bench: Bench, desk: Desk, order: Order) -> Image:
             # To read it is what makes its parts known.
             found = source.manifest(order.request.platform).digest
             if found != order.manifest.digest:
-                raise BadImage(f"{order.request.path!r} changed while it waited", hint="import it again")
+                raise BadImage(
+                    f"{order.request.path!r} changed while it waited", hint="import it again"
+                )
         return steps.make(bench, source, order.manifest, desk.report)
 
 

@@ -133,7 +133,7 @@ class Job:
     state: str = ""
     ended: float | None = None
     error: ShifterError | None = None
-    status: Status | None = None
+    looked: float = float("-inf")
     is_left: bool = False
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXPORTED = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"),
     *("SSL_CERT_DIR", "SSL_CERT_FILE"),
-    *(f"{kind}_{end}" for kind in ("http", "https", "all", "no") for end in ("proxy",)),
+    *(f"{kind}_proxy" for kind in ("http", "https", "all", "no")),
     *(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO")),
 )
 # In paths, Slurm replaces what follows a %, and reads a \\ as an order.
@@ -39,13 +39,16 @@ _BUSY = re.compile(
     r"|job submit limit|try again|resource.*unavailable|unexpected message",
     re.IGNORECASE,
 )
-_ID = re.compile(r"[0-9]+")
+_LINE = re.compile(r"^([0-9]+) ([A-Z_]+)", re.MULTILINE)
 _ASK_SECONDS = 30.0
 _CANCEL_SECONDS = 10.0
-# The states in which squeue shows a job that will still run, or is running: squeue(1).
+# States in which a job may still run, or is running: squeue(1).
 _OPEN = frozenset(
-    "CONFIGURING COMPLETING PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESIZING RESV_DEL_HOLD RUNNING"
-    " SIGNALING SPECIAL_EXIT STAGE_OUT STOPPED SUSPENDED".split()
+    (
+        *("CONFIGURING", "COMPLETING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD"),
+        *("RESIZING", "RESV_DEL_HOLD", "RUNNING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT"),
+        *("STOPPED", "SUSPENDED"),
+    )
 )
 
 
@@ -119,7 +122,7 @@ def _parameters(how: Executor, desk: Desk) -> dict[str, Any]:
             # The request is what is queued again: a job that Slurm ran twice would be one too many.
             "no-requeue": True,
             "chdir": str(desk.path),
-            "export": ",".join(name for name in _EXPORTED if name in os.environ) or "NONE",
+            "export": ",".join(name for name in _EXPORTED if name in os.environ) or "PATH",
             **dict(_option(text) for text in how.extra),
         },
     }
@@ -154,8 +157,7 @@ def states(user: int) -> dict[str, str]:
         raise ClusterBusy("Slurm does not say how jobs are: squeue hangs") from error
     if done.returncode != 0:
         raise ClusterBusy(f"Slurm does not say how jobs are: {done.stderr.strip()}")
-    words = (line.split() for line in done.stdout.splitlines())
-    return {fields[0]: fields[1] for fields in words if len(fields) == 2 and _ID.fullmatch(fields[0])}
+    return {match[1]: match[2] for match in _LINE.finditer(done.stdout)}
 
 
 def is_open(state: str) -> bool:

@@ -95,8 +95,8 @@ class Cluster:
 
     def jobs(self) -> dict[str, str]:
         """Return the state of each job that has not ended, by its id."""
-        lines = self("squeue", "--noheader", "--format=%A %T").splitlines()
-        return dict((line.split()[0], line.split()[1]) for line in lines)
+        words = self("squeue", "--noheader", "--format=%A %T").split()
+        return dict(zip(words[::2], words[1::2], strict=True))
 
     def node_of(self, job: str) -> str:
         """Return the node on which JOB runs."""
@@ -144,7 +144,9 @@ class Cluster:
         deadline = time.monotonic() + _PATIENCE
         while not self._is_idle():
             if time.monotonic() > deadline:
-                logs = [path.read_text(errors="replace")[-2000:] for path in self.place.glob("*.log")]
+                logs = [
+                    path.read_text(errors="replace")[-2000:] for path in self.place.glob("*.log")
+                ]
                 raise RuntimeError("Slurm does not come up:\n" + "\n".join(logs))
             time.sleep(0.05)
 
