@@ -113,10 +113,16 @@ def run(bench: Bench) -> None:
         Watch(bench.layout.submitted, pause=bench.site.poll_seconds) as watch,
     ):
         while True:
-            shift.tidy_sometimes()
-            if not shift.turn():
-                watch.wait(_OPEN_SECONDS if shift.busy else None)
-                time.sleep(backlog.due_in())
+            try:
+                shift.tidy_sometimes()
+                if shift.turn():
+                    continue
+            except OSError as error:
+                # What we had is handed back; whoever looks after the filesystem sees this.
+                log.error("the store's filesystem has trouble: %s", error)
+                time.sleep(bench.site.poll_seconds)
+            watch.wait(_OPEN_SECONDS if shift.busy else None)
+            time.sleep(backlog.due_in())
 
 
 def drain(bench: Bench, listener: Listener | None = None, *, patient: bool = False) -> None:
@@ -337,6 +343,10 @@ class _Shift:
             batch.hand_back()
         except Unwanted:
             log.info("stopped %s: nobody wants it any more", batch.request.image)
+        except BaseException:
+            batch.hand_back()
+            self._worker.leave(batch)
+            raise
         self._worker.leave(batch)
 
     def _try(self, batch: Batch, make: Callable[[Batch], Image]) -> None:

@@ -20,8 +20,9 @@ from shifter_lite.errors import BadConfig, Damaged, NoStore
 from shifter_lite.layout import TREE, Layout
 from shifter_lite.queue import locks, marks, presence, status, submit, sweep
 from shifter_lite.queue.batch import Batch
-from shifter_lite.queue.claim import Rejected
+from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.presence import Census, Lost
+from shifter_lite.queue.turns import Fairness
 from shifter_lite.queue.watch import Watch
 from shifter_lite.queue.worker import Worker
 from shifter_lite.reference import Reference
@@ -622,3 +623,109 @@ def test_a_worker_wakes_anyway_after_its_pause(layout: Layout) -> None:
 
     with Watch(layout.submitted, pause=0.01) as watch:
         watch.wait()
+
+
+# --------------------------------------------------------------------------------- fairness
+
+
+def write(layout: Layout, uid: int, number: int, image: str, owner: int | None = None) -> str:
+    """Put a request of UID's into the spool, NUMBER seconds ago; return its name."""
+    when = int(time.time()) - number
+    made = Request(
+        name=f"{when}-{uid}-{number:016x}",
+        store=stores.identity(layout),
+        uid=uid,
+        time=when,
+        image=Reference.parse(image),
+        platform="linux/amd64",
+    )
+    path = layout.submitted / made.name
+    path.write_bytes(made.to_bytes())
+    os.chown(path, uid if owner is None else owner, -1)
+    path.chmod(0o640)
+    return made.name
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be several users")
+
+
+@needs_root
+def test_users_are_served_in_turn_however_much_one_asks_for(layout: Layout, worker: Worker) -> None:
+    for number in range(20):
+        write(layout, 70001, 1000 - number, f"one:{number}")
+    for number in range(3):
+        write(layout, 70002, 100 - number, f"two:{number}")
+        write(layout, 70003, 90 - number, f"three:{number}")
+    worker.backlog.refresh(now=True)
+    served = []
+    while isinstance(batch := worker.next(), Batch):
+        worker.take(batch, lambda _: None)
+        served.append(batch.request.uid)
+        end(batch)
+        worker.leave(batch)
+    assert served[:9] == [70001, 70002, 70003] * 3
+    assert served[9:] == [70001] * 17
+
+
+@needs_root
+def test_an_admins_request_goes_before_all(layout: Layout) -> None:
+    for number in range(5):
+        write(layout, 70001, 1000 - number, f"one:{number}")
+    write(layout, 70002, 5, "admin:1")
+    fairness = Fairness(admins=frozenset({70002}))
+    with Worker(layout, stores.identity(layout), fairness=fairness) as worker:
+        assert [batch.request.uid for batch in batches(worker)] == [70002] + [70001] * 5
+
+
+@needs_root
+def test_no_more_builds_of_one_user_and_of_all_run_than_the_site_allows(layout: Layout) -> None:
+    for number in range(5):
+        for uid in (70001, 70002, 70003):
+            write(layout, uid, 1000 - number, f"i{uid}:{number}")
+    identity = stores.identity(layout)
+    fairness = Fairness(running_per_user=1, running=2)
+    with (
+        Worker(layout, identity, fairness=fairness) as first,
+        Worker(layout, identity, fairness=fairness) as second,
+    ):
+        (mine,) = batches(first)[:1]
+        assert len(os.listdir(layout.claimed)) == 2
+        assert batches(second) == []
+        end(mine)
+        first.leave(mine)
+        # What others have claimed is not counted at every look.
+        while not (found := batches(second)):
+            time.sleep(0.05)
+        assert [batch.request.uid for batch in found] == [70003]
+        assert len(os.listdir(layout.claimed)) == 2
+
+
+@needs_root
+def test_files_with_a_victims_uid_in_their_names_take_nothing_from_the_victim(
+    layout: Layout,
+) -> None:
+    forged = [write(layout, 70001, 5000 - n, f"x:{n}", owner=70666) for n in range(1500)]
+    asked = write(layout, 70001, 1, "victim:1")
+    identity = stores.identity(layout)
+    with Worker(layout, identity, waiting_per_user=100) as worker:
+        worker.backlog.refresh(now=True)
+        batch = worker.next()
+        assert isinstance(batch, Batch)
+        assert batch.request.name == asked
+        rejected: set[str] = set()
+        while worker.backlog:
+            rejected |= {each.name for each in worker.rejections() if isinstance(each, Rejected)}
+            assert worker.next() is None
+    assert rejected == set(forged)
+
+
+@needs_root
+def test_of_one_user_only_so_many_requests_may_wait(layout: Layout) -> None:
+    asked = [write(layout, 70001, 1000 - number, f"one:{number}") for number in range(30)]
+    with Worker(layout, stores.identity(layout), waiting_per_user=20) as worker:
+        worker.backlog.refresh(now=True)
+        first = worker.next()
+        assert isinstance(first, Batch)
+        assert first.request.name == asked[0]
+        refused = [each for each in worker.rejections() if isinstance(each, Claim)]
+        assert sorted(each.request.name for each in refused) == asked[20:]

@@ -11,8 +11,10 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
 from shifter_lite.queue.turns import Turns
 from shifter_lite.request import Request, is_request_name
@@ -39,23 +41,30 @@ def wish(request: Request) -> Wish | None:
 
 @dataclass(slots=True)
 class _User:
-    """The requests of one user: ``unread`` by name, oldest first, and ``ahead``, looked at."""
+    """The requests of one user: ``unread`` by name, oldest first, and ``ahead``, looked at.
+
+    If they are too many, it is counted first which are really his: those are ``counted``.
+    """
 
     unread: deque[str] = field(default_factory=deque)
     ahead: dict[str, Wish | None] = field(default_factory=dict)
+    counted: deque[str] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self.unread) + len(self.ahead) + len(self.counted)
 
     def hungry(self) -> bool:
         """Whether more of them can be looked at."""
-        return bool(self.unread) and len(self.ahead) < _AHEAD
+        return bool(self.unread) and not self.counted and len(self.ahead) < _AHEAD
 
 
 class Backlog:
     """The requests that wait."""
 
     def __init__(
-        self, layout: Layout, look: Callable[[str], Request | None], turns: Turns, most: int
+        self, layout: Layout, look: Callable[[str], Request], turns: Turns, most: int
     ) -> None:
-        """See what is at LAYOUT; LOOK reads a request, TURNS says who is next.
+        """See what is at LAYOUT; LOOK reads a request or raises BadRequest, TURNS says who is next.
 
         Of one user no more than MOST may wait.
         """
@@ -101,12 +110,8 @@ class Backlog:
             if not is_request_name(name):
                 self._bad.append(name)
                 continue
-            user = self._users.setdefault(_uid(name), _User())
-            if len(user.unread) + len(user.ahead) < self._most:
-                # What comes late by its name's time, as its clock or chance has it, is last.
-                user.unread.append(name)
-            else:
-                self._excess.append(name)
+            # What comes late by its name's time, as its clock or chance has it, is last.
+            self._users.setdefault(_uid(name), _User()).unread.append(name)
 
     def forget(self, name: str) -> None:
         """Note that NAME waits no more."""
@@ -120,7 +125,7 @@ class Backlog:
             if not alike:
                 del self._alike[asked]
         # Of those not looked at yet, the look will tell.
-        if not user.ahead and not user.unread:
+        if not user:
             del self._users[_uid(name)]
 
     def bad(self) -> Iterator[str]:
@@ -143,6 +148,7 @@ class Backlog:
 
         RUNNING is how many builds of each user are under way.
         """
+        self._count_out()
         self._look_ahead()
         first = self._turns.next(list(self._users), running, self._head)
         if first is None:
@@ -164,15 +170,42 @@ class Backlog:
                     self._look_at(user, user.unread.popleft())
                 if time.monotonic() > until:
                     return
-        for uid in [uid for uid, user in self._users.items() if not user.unread and not user.ahead]:
+        for uid in [uid for uid, user in self._users.items() if not user]:
             del self._users[uid]
+
+    def _count_out(self) -> None:
+        """Of users who have too many requests, find those that are one too many.
+
+        Anybody can put files there with somebody else's uid in their names: they do not count.
+        """
+        until = time.monotonic() + _CLEARING_SECONDS
+        for uid, user in self._users.items():
+            if len(user) <= self._most and not user.counted:
+                continue
+            while user.unread:
+                self._count(uid, user, user.unread.popleft())
+                if time.monotonic() > until:
+                    return
+            while len(user) > self._most and user.counted:
+                self._excess.append(user.counted.pop())
+            user.unread, user.counted = user.counted, deque()
+
+    def _count(self, uid: int, user: _User, name: str) -> None:
+        with suppress(FileNotFoundError):
+            owner = (self._layout.submitted / name).lstat().st_uid
+            (user.counted if owner == uid else self._bad).append(name)
 
     def _look_at(self, user: _User, name: str) -> None:
         if name not in self._seen:
             return
-        request = self._look(name)
-        if request is None:
+        try:
+            request = self._look(name)
+        except BadRequest:
             self._bad.append(name)
+            return
+        except OSError:
+            # It is gone, or the filesystem has trouble: if it is still there, we see it again.
+            self._seen.discard(name)
             return
         user.ahead[name] = wish(request)
         if (asked := user.ahead[name]) is not None:

@@ -29,6 +29,15 @@ from shifter_lite.queue.presence import Lost
 from shifter_lite.request import Request, day, is_request_name, request_day
 
 _LOST = (errno.ENOENT, errno.ESTALE)
+# What an owner can do to his request.  All else is the filesystem's affair, and may pass.
+_UNREADABLE = (
+    errno.EACCES,
+    errno.EAGAIN,  # a lease, fcntl(2)
+    errno.ELOOP,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.EPERM,
+)
 # What was accepted may be answered some days later.
 _EARLIEST = Request.AGE_LIMIT + 2 * 86400
 _LATEST = 86400
@@ -101,12 +110,9 @@ def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Reje
         return _reject(layout, path, name, error)
 
 
-def look(layout: Layout, name: str, *, store: str) -> Request | None:
-    """Return the request NAME that waits in the spool of STORE; None if it is none."""
-    try:
-        return _read_at(layout.submitted / name, name, store)
-    except BadRequest:
-        return None
+def look(layout: Layout, name: str, *, store: str) -> Request:
+    """Return the request NAME that waits in the spool of STORE; raises BadRequest or OSError."""
+    return _read_at(layout.submitted / name, name, store)
 
 
 def _read(layout: Layout, path: Path, name: str, store: str) -> Request:
@@ -119,6 +125,8 @@ def _read_at(path: Path, name: str, store: str) -> Request:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
         raise BadRequest(f"the request {name!r} cannot be read: {error.strerror}") from error
     try:
         return Request.read(fd, name=name, store=store, now=time.time())

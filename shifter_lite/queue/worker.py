@@ -177,6 +177,7 @@ class Worker:
         if batch in self._batches:
             self._batches.remove(batch)
             self.attendant.no_more(batch)
+            self._counted = float("-inf")
 
     # -------------------------------------------------------------------------- the others
 
