@@ -37,6 +37,7 @@ _LOWEST = {
     "executor.cpus": 1,
     "executor.jobs": 1,
     "executor.minutes": 1,
+    "executor.poll_seconds": 0.1,
     "lease_seconds": 6,
     "poll_seconds": 0.01,
     "queue.waiting_per_user": 1,
@@ -124,7 +125,8 @@ class Executor:
     ``kind`` is ``local``, on the worker's own node, or ``slurm``, each as a batch job, of which a
     worker has at most ``jobs`` at a time.  ``partition``, ``account``, ``minutes``, ``cpus``,
     ``memory`` (like ``8G``) and ``extra``, further options of sbatch without their dashes, are
-    what a job asks for; empty ones are for Slurm to choose.  For ``patience_seconds`` a request
+    what a job asks for; empty ones are for Slurm to choose.  Every ``poll_seconds`` Slurm is asked
+    which jobs have ended; for ``patience_seconds`` a request
     waits for a Slurm that does not answer.
     """
 
@@ -136,6 +138,7 @@ class Executor:
     cpus: int = 4
     memory: str = ""
     extra: tuple[str, ...] = ()
+    poll_seconds: float = 5.0
     patience_seconds: float = 600.0
 
 

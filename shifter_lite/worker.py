@@ -9,7 +9,7 @@ from __future__ import annotations
 import pwd
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from shifter_lite.queue.presence import Lost
 from shifter_lite.queue.sweep import sweep
 from shifter_lite.queue.turns import Fairness
 from shifter_lite.queue.worker import Listener, Worker
-from shifter_lite.records import Image
+from shifter_lite.records import Entry, Image
 from shifter_lite.request import Request, Status
 from shifter_lite.steps import Bench, log
 
@@ -77,7 +77,9 @@ def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
             raise Submitted(jobs.submit(bench, request, manifest, alone))
         if image is None:
             image, built = steps.make(bench, source, manifest, report), True
-        return _publish(bench, batch, manifest, image, built=built)
+        names, generation = _publish(bench, batch, manifest, image)
+    _note(bench, batch, image, names, generation, built=built)
+    return image
 
 
 @contextmanager
@@ -91,15 +93,31 @@ def _closed_unless_held(jobs: Jobs | None) -> Iterator[ExitStack]:
             alone.close()
 
 
-def _publish(bench: Bench, batch: Batch, manifest: Manifest, image: Image, *, built: bool) -> Image:
-    """Let IMAGE, that of MANIFEST, have the names that BATCH asks for."""
+def _publish(
+    bench: Bench, batch: Batch, manifest: Manifest, image: Image
+) -> tuple[Mapping[str, Entry], int]:
+    """Let IMAGE, that of MANIFEST, have the names that BATCH asks for.
+
+    Returns these, and the generation of the index that holds them.
+    """
     batch.report(Status(state="PUBLISHING"))
     names = steps.names_of(batch.request, manifest, image)
-    generation = steps.publish_names(bench, names)
+    return names, steps.publish_names(bench, names)
+
+
+def _note(
+    bench: Bench,
+    batch: Batch,
+    image: Image,
+    names: Mapping[str, Entry],
+    generation: int,
+    *,
+    built: bool,
+) -> None:
+    """Do what need not be done for IMAGE to be there: it has NAMES since GENERATION."""
     steps.catalogue(bench, batch.requests, image, names, generation, built=built)
     if built:
         blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
-    return image
 
 
 def run(bench: Bench) -> None:
@@ -317,7 +335,9 @@ class _Shift:
         assert self._jobs is not None
         with self._jobs.result(job) as image_id:
             image = steps.read_record(self._bench.layout, image_id)
-            return _publish(self._bench, batch, job.order.manifest, image, built=True)
+            names, generation = _publish(self._bench, batch, job.order.manifest, image)
+        _note(self._bench, batch, image, names, generation, built=True)
+        return image
 
     def _answer(self, batch: Batch, make: Callable[[Batch], Image]) -> None:
         """Answer BATCH with what MAKE returns, or why there is none."""

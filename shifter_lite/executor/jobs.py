@@ -29,9 +29,7 @@ from shifter_lite.steps import Bench
 log = logging.getLogger("shifter-worker")
 
 _LOOK_SECONDS = 0.5
-# How often Slurm is asked, and how soon again where it does not answer.
-_ASK_SECONDS = 4.0
-_TRY_SECONDS = 5.0
+_ROUND_SECONDS = 0.2
 # How long the last words of an ended job may take to be seen here; longer, if it said that
 # all was well.
 _GRACE_SECONDS = 2.0
@@ -152,11 +150,11 @@ class Jobs:
     # ------------------------------------------------------------------------ in the thread
 
     def _attend(self) -> None:
-        while not self._stop.wait(_LOOK_SECONDS):
+        while not self._stop.wait(_ROUND_SECONDS):
             for job in self._jobs:
-                if not job.id and job.error is None and _is_due(job.tried, _TRY_SECONDS):
+                if not job.id and job.error is None and _is_due(job.tried, self._how.poll_seconds):
                     self._try(job)
-            if _is_due(self._asked, _ASK_SECONDS) and any(job.id for job in self._jobs):
+            if _is_due(self._asked, self._how.poll_seconds) and any(job.id for job in self._jobs):
                 self._ask()
                 self._asked = time.monotonic()
 

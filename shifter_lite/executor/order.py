@@ -19,7 +19,7 @@ from pathlib import Path
 from shifter_lite import durable
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.config import Site
-from shifter_lite.errors import ShifterError
+from shifter_lite.errors import Damaged, ShifterError
 from shifter_lite.layout import Layout
 from shifter_lite.request import Request, Status
 
@@ -83,9 +83,9 @@ class Desk:
             self._name(self._number - _KEEP).unlink(missing_ok=True)
 
     def newest(self) -> Status | None:
-        """Return what the job has said last; None if nothing yet.  Raises Damaged."""
-        # What was listed may be gone: a newer has come.
-        with suppress(FileNotFoundError):
+        """Return what the job has said last; None if nothing yet."""
+        # What was listed may be gone, as a newer has come, or its node have lost power.
+        with suppress(FileNotFoundError, Damaged):
             # Listed, and never looked for by a name that may not be there yet.
             names = filter(_STATUS.fullmatch, os.listdir(self.path))
             if newest := max(names, default=""):
