@@ -357,6 +357,8 @@ class _Shift:
             return
         except Submitted as submitted:
             self._open.append(_Open(batch, job=submitted.job))
+            # It may be long until the job begins.
+            batch.report(Status(state="PENDING"))
             return
         except JobLost as lost:
             log.warning("%s: %s is queued again", lost, batch.request.image)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shifter_lite.config import Executor
+from shifter_lite import config
 from shifter_lite.errors import BadConfig, ClusterBusy
 from shifter_lite.executor import node
 from shifter_lite.executor.order import Desk, Order
@@ -24,12 +24,15 @@ from shifter_lite.executor.order import Desk, Order
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
 
-# Of what the worker has in its environment, what a job needs: no other secret goes to Slurm.
-_EXPORTED = (
-    *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"),
-    *("SSL_CERT_DIR", "SSL_CERT_FILE"),
-    *(f"{kind}_proxy" for kind in ("http", "https", "all", "no")),
-    *(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO")),
+# What Slurm's programs, and so jobs, see of the worker's environment: no secret goes to Slurm that
+# need not, and nothing but the site's configuration says how jobs are submitted (SBATCH_…).
+_KEPT = frozenset(
+    (
+        *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"),
+        *("SLURM_CONF", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    )
 )
 # In paths, Slurm replaces what follows a %, and reads a \\ as an order.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@:,=~-]+")
@@ -41,7 +44,7 @@ _BUSY = re.compile(
 )
 _LINE = re.compile(r"^([0-9]+) ([A-Z_]+)", re.MULTILINE)
 _ASK_SECONDS = 30.0
-_CANCEL_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
 # States in which a job may still run, or is running: squeue(1).
 _OPEN = frozenset(
     (
@@ -69,7 +72,7 @@ def check(root: Path) -> None:
             )
 
 
-def submit(how: Executor, desk: Desk, order: Order) -> str:
+def submit(how: config.Executor, desk: Desk, order: Order) -> str:
     """Give ORDER to Slurm as HOW says, with DESK for its files; return the job's id.
 
     Raises ClusterBusy, or BadConfig if Slurm refuses.
@@ -92,10 +95,20 @@ def _submitit() -> type[SlurmExecutor]:
             f"executor.kind is 'slurm', and submitit cannot be loaded: {error}",
             hint="install shifter-lite[slurm]",
         ) from error
-    return SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        """Submits with an environment of its own."""
+
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            # By names alone: what stands on a command line, everybody on the host can read.
+            options = (f"--unset={name}" for name in os.environ if name not in _KEPT)
+            command: list[str] = super()._make_submission_command(submission_file_path)
+            return ["env", *options, "--", *command]
+
+    return Executor
 
 
-def _executor(how: Executor, desk: Desk) -> SlurmExecutor:
+def _executor(how: config.Executor, desk: Desk) -> SlurmExecutor:
     executor = _submitit()(
         folder=desk.path,
         # No module is taken from the directory that happens to be the current one.
@@ -105,7 +118,7 @@ def _executor(how: Executor, desk: Desk) -> SlurmExecutor:
     return executor
 
 
-def _parameters(how: Executor, desk: Desk) -> dict[str, Any]:
+def _parameters(how: config.Executor, desk: Desk) -> dict[str, Any]:
     """Return submitit's names of sbatch's options.  Nothing of them is a user's."""
     named = {"partition": how.partition, "account": how.account, "mem": how.memory}
     return {
@@ -122,7 +135,8 @@ def _parameters(how: Executor, desk: Desk) -> dict[str, Any]:
             # The request is what is queued again: a job that Slurm ran twice would be one too many.
             "no-requeue": True,
             "chdir": str(desk.path),
-            "export": ",".join(name for name in _EXPORTED if name in os.environ) or "PATH",
+            # All that env(1) has left of it.  With a list, Slurm runs a login shell on the node.
+            "export": "ALL",
             **dict(_option(text) for text in how.extra),
         },
     }
@@ -179,6 +193,7 @@ def cancel(jobs: list[str]) -> str:
 def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
+        env={name: value for name, value in os.environ.items() if name in _KEPT},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -247,8 +246,3 @@ def _start_munge(cluster: Cluster) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError((cluster.place / "munged.out").read_text())
         time.sleep(0.02)
-
-
-def freeze(process: subprocess.Popen[bytes]) -> None:
-    """Let PROCESS hang."""
-    process.send_signal(signal.SIGSTOP)
