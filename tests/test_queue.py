@@ -588,6 +588,35 @@ def test_only_what_is_old_is_swept(layout: Layout) -> None:
     assert os.listdir(layout.submitted) == [asked.name]
 
 
+def test_who_lost_the_answer_in_a_power_failure_is_told_that_there_was_one(
+    layout: Layout, worker: Worker
+) -> None:
+    for state, told in (("READY", "READY"), ("FAILURE", "FAILURE")):
+        asked, waits = put(layout), put(layout, "debian:13")
+        first, second = sorted(batches(worker), key=lambda batch: batch.request.name != asked.name)
+        end(first, state)
+        # The answer's file was not synced: it may be empty afterwards.
+        newest = max((layout.status / asked.name).glob("*.json"))
+        newest.write_bytes(b"")
+        sweep.sweep(layout)
+        assert status.read(layout, asked.name).state == told
+        assert status.read(layout, waits.name) == Status(state="PENDING")
+        end(second)
+        sweep.sweep(layout)
+        assert status.read(layout, waits.name) == Status(state="READY")
+
+
+def test_what_was_put_out_of_the_way_is_swept(layout: Layout) -> None:
+    young, old = layout.submitted / ".rejected.1", layout.submitted / ".rejected.2"
+    for path in (young, old):
+        path.mkdir()
+        (path / "x").touch()
+    long_ago = time.time() - 37 * 3600
+    os.utime(old, (long_ago, long_ago))
+    sweep.sweep(layout)
+    assert os.listdir(layout.submitted) == [young.name]
+
+
 # ------------------------------------------------------------------------------ watching
 
 

@@ -184,6 +184,11 @@ def _remove(path: Path) -> None:
             path.rmdir()
 
 
+def was_done(layout: Layout, name: str) -> bool:
+    """Return whether the request NAME was answered with an image."""
+    return (layout.done / _day(name) / name).exists()
+
+
 def was_answered(layout: Layout, name: str) -> bool:
     """Return whether the request NAME was answered."""
     return any((place / _day(name) / name).exists() for place in (layout.done, layout.failed))
