@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from shifter_lite.errors import BadConfig
+from shifter_lite.executor import slurm as door
 from tests.conftest import Runner
 from tests.helpers import faulty, images, layouts, slurm, spool
 from tests.helpers.faulty import Body, Drip, Stall
@@ -379,6 +381,43 @@ def test_a_slurm_that_stays_away_is_busy_and_one_that_refuses_is_wrongly_configu
         assert (end.exit_code, end.hint) == (75, "ask again later")
         assert end.fact.startswith("Slurm does not take jobs: ")
     assert service.left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("Batch job submission failed: Socket timed out on send/recv operation", 75),
+        ("Batch job submission failed: Unable to contact slurm controller (connect failure)", 75),
+        ("Batch job submission failed: Protocol authentication error", 75),
+        (
+            "Batch job submission failed: Job violates accounting/QOS policy (job submit limit,"
+            " user's size and/or time limits)",
+            75,
+        ),
+        ("Batch job submission failed: Invalid qos specification", 78),
+        ("Batch job submission failed: Requested node configuration is not available", 78),
+        ("Invalid --mem specification", 78),
+    ],
+)
+def test_a_refusal_is_busy_only_if_asking_later_may_help(said: str, code: int) -> None:
+    error = door.refusal(f"sbatch: something before\nsbatch: error: {said}\n")
+    assert error.exit_code == code
+    assert str(error).endswith(f": {said}")
+
+
+def test_a_worker_that_cannot_submit_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    door.check(tmp_path)
+    with pytest.raises(BadConfig, match=re.escape("'/a b'")):
+        door.check(Path("/a b"))
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        with pytest.raises(BadConfig, match="no 'sbatch' on this host"):
+            door.check(tmp_path)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(BadConfig, match="submitit cannot be loaded"):
+        door.check(tmp_path)
 
 
 def test_a_user_imports_by_way_of_a_job(service: Service, asker: Runner) -> None:

@@ -30,10 +30,12 @@ log = logging.getLogger("shifter-worker")
 
 _LOOK_SECONDS = 0.5
 _ROUND_SECONDS = 0.2
-# How long the last words of an ended job may take to be seen here; longer, if it said that
-# all was well.
+# How long the last words of an ended job may take to be seen here; longer, if it is likely that
+# there are some.
 _GRACE_SECONDS = 2.0
 _LONG_GRACE_SECONDS = 60.0
+_FORGOTTEN = "UNKNOWN"
+_MAYBE_WELL = ("COMPLETED", _FORGOTTEN)
 # So many jobs of one build may be lost.
 _MOST_LOST = 3
 
@@ -160,15 +162,7 @@ class Jobs:
 
     def _try(self, job: Job) -> None:
         try:
-            job.id = slurm.submit(self._how, job.desk, job.order)
-            log.info("submitted %s as job %s", job.order.request.name, job.id)
-        except ClusterBusy as busy:
-            self._complain(busy)
-            if time.monotonic() - job.began > self._how.patience_seconds:
-                job.error = busy
-            else:
-                # Slurm may have taken the job and not told us: without its directory it ends.
-                self._renew(job)
+            self._submit(job)
         except ShifterError as error:
             job.error = error
         except OSError as error:
@@ -179,6 +173,17 @@ class Jobs:
         job.tried = time.monotonic()
         if job.is_left and job.id:
             slurm.cancel([job.id])
+
+    def _submit(self, job: Job) -> None:
+        try:
+            job.id = slurm.submit(self._how, job.desk, job.order)
+            log.info("submitted %s as job %s", job.order.request.name, job.id)
+        except ClusterBusy as busy:
+            self._complain(busy)
+            if time.monotonic() - job.began > self._how.patience_seconds:
+                raise
+            # Slurm may have taken the job and not told us: without its directory it ends.
+            self._renew(job)
 
     def _renew(self, job: Job) -> None:
         desk = Desk.new(self._layout, job.order.master)
@@ -191,21 +196,21 @@ class Jobs:
         jobs = [job for job in self._jobs if job.id]
         try:
             states = slurm.states(os.geteuid())
-        except ClusterBusy as busy:
-            self._complain(busy)
+        except (ClusterBusy, OSError) as error:
+            self._complain(error)
             return
         self._silent = False
         for job in jobs:
             # One that Slurm knows no more has ended long ago.
-            job.state = states.get(job.id, "UNKNOWN")
+            job.state = states.get(job.id, _FORGOTTEN)
             if slurm.is_open(job.state):
                 job.ended = None
             elif job.ended is None:
                 job.ended = time.monotonic()
 
-    def _complain(self, busy: ClusterBusy) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self._silent:
-            log.warning("%s", busy)
+            log.warning("%s", error)
         self._silent = True
 
 
@@ -215,7 +220,7 @@ def _is_due(last: float, seconds: float) -> bool:
 
 def _is_overdue(job: Job) -> bool:
     """Return whether JOB has ended, and nothing of it can be on its way any more."""
-    grace = _LONG_GRACE_SECONDS if job.state == "COMPLETED" else _GRACE_SECONDS
+    grace = _LONG_GRACE_SECONDS if job.state in _MAYBE_WELL else _GRACE_SECONDS
     return job.ended is not None and time.monotonic() - job.ended > grace
 
 

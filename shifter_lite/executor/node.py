@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -42,33 +43,16 @@ def run(place: str, order: Order) -> None:
     for number in _ENDINGS:
         signal.signal(number, _end)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    desk, layout = Desk(Path(place)), Layout(Path(order.root))
+    desk = Desk(Path(place))
     try:
-        _work(desk, layout, order)
-    except (Lost, Unwanted) as end:
+        desk.report(_result(desk, order))
+    except (FileNotFoundError, Lost, Unwanted) as end:
         sys.exit(f"nobody wants this build any more: {end!r}")
 
 
-def _work(desk: Desk, layout: Layout, order: Order) -> None:
-    with Worker(layout, order.store, lease_seconds=order.site.lease_seconds) as worker:
-
-        def wanted() -> bool:
-            return desk.is_there() and not worker.census.dead(order.master)
-
-        # First the mark, then the question: whoever buries our master meanwhile sees the mark.
-        with marks.marked(layout, order.key, worker.name):
-            if not wanted():
-                raise Unwanted
-            with worker.attendant.guarding(wanted):
-                compressor = Compressor(order.site.compression_level)
-                bench = Bench(layout, order.store, order.site, compressor, worker)
-                result = _result(bench, desk, order)
-            desk.report(result)
-
-
-def _result(bench: Bench, desk: Desk, order: Order) -> Status:
+def _result(desk: Desk, order: Order) -> Status:
     try:
-        image = _build(bench, desk, order)
+        image = _work(desk, order)
     except ShifterError as error:
         return steps.failure(error)
     except OSError as error:
@@ -77,6 +61,25 @@ def _result(bench: Bench, desk: Desk, order: Order) -> Status:
         log.error("a bug, shown by %s", order.request.name, exc_info=error)
         return steps.failure(BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it"))
     return Status(state="READY", image_id=image.id)
+
+
+def _work(desk: Desk, order: Order) -> Image:
+    layout, site = Layout(Path(order.root)), order.site
+    with Worker(layout, order.store, lease_seconds=site.lease_seconds) as worker:
+
+        def wanted() -> bool:
+            # The next look will do.
+            with suppress(OSError):
+                return desk.is_there() and not worker.census.dead(order.master)
+            return True
+
+        # First the mark, then the question: whoever buries our master meanwhile sees the mark.
+        with marks.marked(layout, order.key, worker.name):
+            if not wanted():
+                raise Unwanted
+            bench = Bench(layout, order.store, site, Compressor(site.compression_level), worker)
+            with worker.attendant.guarding(wanted):
+                return _build(bench, desk, order)
 
 
 def _build(bench: Bench, desk: Desk, order: Order) -> Image:

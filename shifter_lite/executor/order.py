@@ -116,7 +116,7 @@ class Desk:
         return self.path / f"{number:010d}.json"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """One build, given to Slurm or about to be.
 

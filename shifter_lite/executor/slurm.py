@@ -82,7 +82,7 @@ def submit(how: config.Executor, desk: Desk, order: Order) -> str:
     try:
         job = _executor(how, desk).submit(node.run, str(desk.path), order)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise _refusal(str(error)) from error
+        raise refusal(str(error)) from error
     return str(job.job_id)
 
 
@@ -147,7 +147,7 @@ def _option(text: str) -> tuple[str, str | bool]:
     return name, value if equals else True
 
 
-def _refusal(said: str) -> ClusterBusy | BadConfig:
+def refusal(said: str) -> ClusterBusy | BadConfig:
     """Return what it means that sbatch has SAID this."""
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines()]
     reason = next((line for line in reversed(lines) if line.strip()), "it does not say why")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 _PATIENCE = 60.0
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_OWN = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child")
 # Values that make a small cluster quick; what is not said is Slurm's own default.
 _CONFIG = """\
 ClusterName=tests
@@ -108,8 +109,7 @@ class Cluster:
     def start_node(self, name: str) -> None:
         """Start the node NAME."""
         slurmd = ["slurmd", "-D", "-N", name, "-f", str(self.place / "slurm.conf")]
-        own = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
-        self._start(name, *own, "sh", "-c", _NODE, "node", name, str(self.place), *slurmd)
+        self._start(name, *_OWN, "sh", "-c", _NODE, "node", name, str(self.place), *slurmd)
 
     def kill(self, name: str) -> None:
         """Kill the controller, or a node with all that runs on it, without any warning."""
@@ -158,7 +158,7 @@ class Cluster:
     def _start(self, name: str, *command: str) -> None:
         with (self.place / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                command,
+                ["setpriv", "--pdeathsig=KILL", "--", *command],
                 env={"PATH": _PATH, "LC_ALL": "C", **self.environment},
                 cwd=self.place,
                 stdin=subprocess.DEVNULL,
@@ -172,6 +172,8 @@ def missing() -> str:
     """Return what this machine lacks for a Slurm; empty if nothing."""
     if os.getuid() != 0:
         return "only root can run nodes for other users"
+    if subprocess.run([*_OWN, "true"], check=False, capture_output=True).returncode != 0:
+        return "nobody here may have host names, processes and mounts of his own"
     lacking = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if not _found(name)]
     return f"there is no {', '.join(lacking)}" if lacking else ""
 
