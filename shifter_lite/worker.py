@@ -16,7 +16,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Self
 
-from shifter_lite import config, steps, store
+from shifter_lite import cataloguing, config, steps, store
 from shifter_lite.build import blobs
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
@@ -30,6 +30,7 @@ from shifter_lite.errors import (
 )
 from shifter_lite.executor import order as orders
 from shifter_lite.executor.order import Job, JobLost, Submitted
+from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
 from shifter_lite.queue import marks, status
@@ -69,7 +70,7 @@ def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
         image, built = steps.find(bench, manifest, source), False
         if image is None:
             # The catalog takes a while to load: let it, while layers are on their way.
-            Thread(target=steps.catalog_class, daemon=True).start()
+            Thread(target=cataloguing.load, daemon=True).start()
             alone.enter_context(steps.building(bench, manifest))
             # Whoever built it before us may just have been ready.
             image = steps.find(bench, manifest, source)
@@ -77,8 +78,8 @@ def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
             raise Submitted(jobs.submit(bench, request, manifest, alone))
         if image is None:
             image, built = steps.make(bench, source, manifest, report), True
-        names, generation = _publish(bench, batch, manifest, image)
-    _note(bench, batch, image, names, generation, built=built)
+        named = _publish(bench, batch, manifest, image)
+    _note(bench, batch, image, *named, built=built)
     return image
 
 
@@ -95,11 +96,8 @@ def _closed_unless_held(jobs: Jobs | None) -> Iterator[ExitStack]:
 
 def _publish(
     bench: Bench, batch: Batch, manifest: Manifest, image: Image
-) -> tuple[Mapping[str, Entry], int]:
-    """Let IMAGE, that of MANIFEST, have the names that BATCH asks for.
-
-    Returns these, and the generation of the index that holds them.
-    """
+) -> tuple[Mapping[str, Entry], Published]:
+    """Let IMAGE, that of MANIFEST, have the names that BATCH asks for; return them."""
     batch.report(Status(state="PUBLISHING"))
     names = steps.names_of(batch.request, manifest, image)
     return names, steps.publish_names(bench, names)
@@ -110,12 +108,13 @@ def _note(
     batch: Batch,
     image: Image,
     names: Mapping[str, Entry],
-    generation: int,
+    published: Published,
     *,
     built: bool,
 ) -> None:
-    """Do what need not be done for IMAGE to be there: it has NAMES since GENERATION."""
-    steps.catalogue(bench, batch.requests, image, names, generation, built=built)
+    """Do what can wait until IMAGE is there, under NAMES."""
+    path = cataloguing.catalog_path(bench.site, bench.store)
+    cataloguing.catalogue(bench.layout, path, batch.requests, image, names, published, built=built)
     if built:
         blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
 
@@ -335,8 +334,8 @@ class _Shift:
         assert self._jobs is not None
         with self._jobs.result(job) as image_id:
             image = steps.read_record(self._bench.layout, image_id)
-            names, generation = _publish(self._bench, batch, job.order.manifest, image)
-        _note(self._bench, batch, image, names, generation, built=True)
+            named = _publish(self._bench, batch, job.order.manifest, image)
+        _note(self._bench, batch, image, *named, built=True)
         return image
 
     def _answer(self, batch: Batch, make: Callable[[Batch], Image]) -> None:
