@@ -400,6 +400,7 @@ def test_a_slurm_that_stays_away_is_busy_and_one_that_refuses_is_wrongly_configu
     ],
 )
 def test_a_refusal_is_busy_only_if_asking_later_may_help(said: str, code: int) -> None:
+    assert door.refusal("").exit_code == 75
     error = door.refusal(f"sbatch: something before\nsbatch: error: {said}\n")
     assert error.exit_code == code
     assert str(error).endswith(f": {said}")

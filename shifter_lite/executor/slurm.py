@@ -43,6 +43,8 @@ _BUSY = re.compile(
     re.IGNORECASE,
 )
 _LINE = re.compile(r"^([0-9]+) ([A-Z_]+)", re.MULTILINE)
+# Slurm's programs give up by themselves, but not in every state of their controller.
+_SUBMIT_SECONDS = 100
 _ASK_SECONDS = 30.0
 _CANCEL_SECONDS = 5.0
 # States in which a job may still run, or is running: squeue(1).
@@ -103,7 +105,7 @@ def _submitit() -> type[SlurmExecutor]:
             # By names alone: what stands on a command line, everybody on the host can read.
             options = (f"--unset={name}" for name in os.environ if name not in _KEPT)
             command: list[str] = super()._make_submission_command(submission_file_path)
-            return ["env", *options, "--", *command]
+            return ["env", *options, "--", "timeout", str(_SUBMIT_SECONDS), *command]
 
     return Executor
 
@@ -150,7 +152,9 @@ def _option(text: str) -> tuple[str, str | bool]:
 def refusal(said: str) -> ClusterBusy | BadConfig:
     """Return what it means that sbatch has SAID this."""
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines()]
-    reason = next((line for line in reversed(lines) if line.strip()), "it does not say why")
+    reason = next((line for line in reversed(lines) if line.strip()), "")
+    if not reason:
+        return ClusterBusy("Slurm does not take jobs: sbatch hangs, or does not say why it fails")
     if _BUSY.search(said):
         return ClusterBusy(f"Slurm does not take jobs: {reason}", hint="ask again later")
     return BadConfig(

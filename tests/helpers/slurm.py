@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -142,11 +143,11 @@ class Cluster:
         """Wait until no job is there, and every node can have one."""
         deadline = time.monotonic() + _PATIENCE
         while not self._is_idle():
-            if time.monotonic() > deadline:
-                logs = [
-                    path.read_text(errors="replace")[-2000:] for path in self.place.glob("*.log")
-                ]
-                raise RuntimeError("Slurm does not come up:\n" + "\n".join(logs))
+            ended = [name for name, each in self.processes.items() if each.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                logs = [*self.place.glob("*.log"), *self.place.glob("*.out")]
+                said = "\n".join(path.read_text(errors="replace")[-2000:] for path in logs)
+                raise RuntimeError(f"Slurm does not come up; ended are {ended}:\n{said}")
             time.sleep(0.05)
 
     def _is_idle(self) -> bool:
@@ -217,19 +218,20 @@ def _configure(place: Path, names: tuple[str, ...]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return COUNT ports in a row that nobody uses now."""
+    """Return COUNT ports in a row that nobody uses now, and that the kernel gives to nobody."""
     for _ in range(100):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            ports = list(range(first.getsockname()[1], first.getsockname()[1] + count))
-            if ports[-1] < 65536 and all(map(_is_free, ports[1:])):
-                return ports
+        first = random.randrange(10_000, 30_000)
+        ports = list(range(first, first + count))
+        if all(map(_is_free, ports)):
+            return ports
     raise RuntimeError("no free ports in a row")
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def _start_munge(cluster: Cluster) -> None:
