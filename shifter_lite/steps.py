@@ -231,11 +231,18 @@ def _make_once(
 
 
 def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
-    """Take what keeps other workers from the blob with DIGEST; None if one has it."""
+    """Take what keeps other workers from the blob with DIGEST; None if one has it.
+
+    Raises Abandoned if it must be one that is dead, and only its node does not know it yet.
+    """
     # One file for many blobs: lock files are never deleted.
     stripe = digest.removeprefix("sha256:")[:3]
     taken = locks.lock(bench.layout.locks / f"blob.{stripe}.lock")
     if not locks.try_lock(taken):
+        # Who downloads builds.
+        others = marks.makers(bench.layout) - {bench.worker.name}
+        if all(map(bench.worker.census.dead, others)):
+            raise blobs.Abandoned
         return None
     # Entering the lock itself would take it once more, and then leaving it would not let it go.
     held = ExitStack()
