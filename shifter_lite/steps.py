@@ -20,7 +20,7 @@ from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
-from shifter_lite.errors import BadImage, Damaged
+from shifter_lite.errors import BadImage, Damaged, ShifterError
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
@@ -95,10 +95,30 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
 @contextmanager
 def building(bench: Bench, manifest: Manifest) -> Iterator[None]:
     """Be the only one meanwhile who builds the image of MANIFEST; raises Elsewhere."""
-    recipe = squash.recipe(bench.compressor, bench.site.policy)
-    key = hashlib.sha256(f"{manifest.digest} {recipe}".encode()).hexdigest()[:32]
-    with marks.building(bench.layout, key, bench.worker.name, bench.worker.census):
+    with marks.building(
+        bench.layout, build_key(bench, manifest), bench.worker.name, bench.worker.census
+    ):
         yield
+
+
+def build_key(bench: Bench, manifest: Manifest) -> str:
+    """Return what the build of MANIFEST is called in ``builds/``."""
+    recipe = squash.recipe(bench.compressor, bench.site.policy)
+    return hashlib.sha256(f"{manifest.digest} {recipe}".encode()).hexdigest()[:32]
+
+
+_LONGEST_TEXT = 2000
+
+
+def failure(error: ShifterError) -> Status:
+    """Return how a requester hears of ERROR."""
+    fact, hint = short(str(error)), short(error.hint)
+    return Status(state="FAILURE", fact=fact, hint=hint, exit_code=error.exit_code)
+
+
+def short(text: str) -> str:
+    """Return TEXT, which may quote an image's, as people can read it and a status can hold it."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def _built_key(digest: str, recipe: str) -> str:
@@ -234,6 +254,19 @@ def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Repo
     with squash.unfinished(bench.layout.images, bench.worker.name) as file:
         image = squash.adopt(file, pieces, content)
         squash.place(file, image, bench.layout.image(image.id))
+    return image
+
+
+def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Image:
+    """Build the image of MANIFEST from SOURCE, or take it over where it is built already.
+
+    Puts its record beside it.  Raises what SOURCE does, and BadImage.
+    """
+    if isinstance(source, local.Squashfs):
+        image = adopt(bench, source, manifest, report)
+    else:
+        image = make_image(bench, source, manifest, source.config(manifest), report)
+    write_record(bench, image)
     return image
 
 
