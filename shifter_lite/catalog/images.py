@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -110,17 +109,28 @@ class Catalog:
 def _open(path: Path) -> Database:
     database = Database(sqlite3.connect(path, timeout=60))
     try:
-        version = int(next(database.query("PRAGMA user_version"))["user_version"])
-        if version != schema.VERSION:
-            database.close()
-            for end in ("", "-wal", "-shm", "-journal"):
-                with suppress(FileNotFoundError):
-                    path.with_name(path.name + end).unlink()
-            database = Database(sqlite3.connect(path, timeout=60))
-            schema.create(database)
+        if _version(database) != schema.VERSION:
+            _make(database)
     except sqlite3.DatabaseError as error:
         raise Damaged(
             f"the catalog is damaged: {str(path)!r}: {error}",
             hint="remove it: it is made anew from the store's records",
         ) from error
     return database
+
+
+def _version(database: Database) -> int:
+    return int(next(database.query("PRAGMA user_version"))["user_version"])
+
+
+def _make(database: Database) -> None:
+    """Make the tables of DATABASE anew, unless another worker of this host just did.
+
+    In place and at once: whoever has opened the file must not find himself in another one.
+    """
+    with database.conn:
+        database.conn.execute("BEGIN IMMEDIATE")
+        if _version(database) != schema.VERSION:
+            for name in database.table_names():
+                schema.table(database, name).drop()
+            schema.create(database)
