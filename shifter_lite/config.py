@@ -133,6 +133,11 @@ def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
     return Layout(_home(environ, "XDG_DATA_HOME", ".local/share"))
 
 
+def state_home(environ: Mapping[str, str]) -> Path:
+    """Return where our programs keep what is a user's own; raises BadConfig if he has no home."""
+    return _home(environ, "XDG_STATE_HOME", ".local/state")
+
+
 def _image_path(path: Path) -> str:
     """Return ``imagePath`` of the udiRoot.conf at PATH, or nothing.
 
@@ -180,7 +185,7 @@ def read_site(environ: Mapping[str, str]) -> Site:
         **given,
     }
     if "state_dir" not in values:
-        values["state_dir"] = str(_home(environ, "XDG_STATE_HOME", ".local/state"))
+        values["state_dir"] = str(state_home(environ))
     try:
         site: Site = _table(Site, values, "")
         return replace(site, platform=platforms.parse(site.platform))

@@ -53,9 +53,10 @@ def drop(source: Path, target: Path) -> None:
     Such a directory cannot be opened to be synced.  But the rename has changed the
     file's inode as well, so that journaling filesystems commit it with the file.
     """
-    source.rename(target)
-    fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW)
+    # Opened before: from the rename on, somebody else may move it on.
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
     try:
+        source.rename(target)
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -12,12 +12,14 @@
     ├── NoOutput      74  our standard output takes no more
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
     ├── TooMany       75  one user's requests are more than the site allows
+    ├── Unanswered    75  no worker has answered yet; it may still
     ├── Denied        77  the registry or the filesystem does not let us
-    └── BadConfig     78  the site's configuration is wrong
+    ├── BadConfig     78  the site's configuration is wrong
+    └── Cancelled     79  who asked has cancelled the request
 
 Absent (66), busy (75) and broken (70) are never reported as one another.  Codes
-are those of sysexits.h.  Anything else that escapes is a bug and keeps its
-traceback.
+are those of sysexits.h, where 79 is free.  Anything else that escapes is a bug
+and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -101,6 +103,12 @@ class RegistryBusy(ShifterError):
     exit_code = 75
 
 
+class Unanswered(ShifterError):
+    """No worker has answered yet; it may still."""
+
+    exit_code = 75
+
+
 class TooMany(ShifterError):
     """One user asks for more than the site allows at a time."""
 
@@ -117,6 +125,12 @@ class BadConfig(ShifterError):
     """The site's configuration is wrong."""
 
     exit_code = 78
+
+
+class Cancelled(ShifterError):
+    """Who asked has cancelled the request."""
+
+    exit_code = 79
 
 
 class Reported(ShifterError):

@@ -164,9 +164,19 @@ def is_request_name(name: str) -> bool:
     return _REQUEST_NAME.fullmatch(name) is not None
 
 
+def request_time(name: str) -> int:
+    """Return when the request NAME says it was made, in seconds since 1970."""
+    return int(name.partition("-")[0])
+
+
+def request_uid(name: str) -> int:
+    """Return whose the request NAME says it is."""
+    return int(name.split("-", 2)[1])
+
+
 def request_day(name: str) -> str:
     """Return the day in UTC on which the request NAME says it was made, like ``20180524``."""
-    return day(int(name.partition("-")[0]))
+    return day(request_time(name))
 
 
 def day(seconds: float) -> str:
@@ -198,6 +208,11 @@ class Status:
         """Whether no other status will follow."""
         return self.state in ENDED
 
+    @property
+    def progress(self) -> str:
+        """How far it is, for people; empty where nothing is counted."""
+        return f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else ""
+
     def to_bytes(self) -> bytes:
         """Return what lies in ``status/NAME/``."""
         return encode_json({"v": 1, **asdict(self)})
@@ -205,11 +220,23 @@ class Status:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a status; raises Damaged."""
-        fields = read_json(data, "status")
-        try:
-            status = cls(**{key: fields[key] for key in cls.__dataclass_fields__})
-        except KeyError as error:
-            raise Damaged(f"a status lacks {error}") from error
-        if status.state not in STATES:
-            raise Damaged(f"a status has an unknown state: {status.state!r}")
-        return status
+        match read_json(data, "status"):
+            case {
+                "state": str(state),
+                "done": int(done),
+                "total": int(total),
+                "image_id": str(image_id),
+                "fact": str(fact),
+                "hint": str(hint),
+                "exit_code": int(exit_code),
+            } if state in STATES:
+                return cls(
+                    state=state,
+                    done=done,
+                    total=total,
+                    image_id=image_id,
+                    fact=fact,
+                    hint=hint,
+                    exit_code=exit_code,
+                )
+        raise Damaged("a status lacks a field, or has an unknown state")

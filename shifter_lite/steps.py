@@ -8,15 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from shifter_lite import durable
 from shifter_lite.build import blobs, convert, local, squash
@@ -32,9 +29,6 @@ from shifter_lite.queue import locks, marks
 from shifter_lite.queue.worker import Worker
 from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
-
-if TYPE_CHECKING:
-    from shifter_lite.catalog.images import Catalog
 
 log = logging.getLogger("shifter-worker")
 # A user who pulls on a single box sees the error itself, once.
@@ -158,6 +152,22 @@ def make_image(
 
 def _make(
     bench: Bench,
+    source: Registry | local.Stored,
+    at_once: int,
+    manifest: Manifest,
+    config: ImageConfig,
+    report: Report,
+) -> Image:
+    try:
+        return _make_once(bench, source, at_once, manifest, config, report)
+    except Damaged as error:
+        # So a power loss leaves the cache, which is never synced: that is nobody's failure.
+        log.warning("once more, without what was damaged: %s", error)
+    return _make_once(bench, source.afresh(), at_once, manifest, config, report)
+
+
+def _make_once(
+    bench: Bench,
     source: blobs.Source,
     at_once: int,
     manifest: Manifest,
@@ -192,6 +202,10 @@ def _make(
         # Layers that lead to nothing only stand in the way of those who clear up.
         for layer in layers:
             layer.give_up(partial(_lock, bench))
+        raise
+    except Damaged:
+        for layer in layers:
+            layer.distrust(partial(_lock, bench))
         raise
     return image
 
@@ -251,7 +265,7 @@ def names_of(request: Request, manifest: Manifest, image: Image) -> dict[str, En
     return dict.fromkeys(names, Entry.of(image, int(time.time())))
 
 
-def publish_names(bench: Bench, names: Mapping[str, Entry]) -> int:
+def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published:
     """Make NAMES visible to compute nodes; return the generation of the index that holds them.
 
     Raises Lost if we were taken for dead: then nothing is published.
@@ -272,50 +286,6 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> int:
 def fence(bench: Bench) -> None:
     """Make all who are about to publish ask whether they may."""
     publish.fence(bench.layout.index, store=bench.store, mark=bench.worker.name)
-
-
-def catalog_class() -> type[Catalog]:
-    """Return the catalog's class, loading it with all that it needs."""
-    # It takes a while to load: that is done while layers are on their way.
-    from shifter_lite.catalog.images import Catalog  # noqa: PLC0415
-
-    return Catalog
-
-
-def catalogue(
-    bench: Bench,
-    requests: Sequence[Request],
-    image: Image,
-    names: Mapping[str, Entry],
-    generation: int,
-    *,
-    built: bool,
-) -> None:
-    """Tell the catalog of REQUESTS, answered with IMAGE, and of all that it lacks.
-
-    That is all up to GENERATION of the index, which has NAMES.
-
-    The image is published, whatever becomes of this: what is missed now is caught
-    up with another time.
-    """
-    path = Path(bench.site.state_dir) / f"{bench.store}.sqlite"
-    try:
-        with catalog_class()(path) as catalog:
-            if catalog.generation == generation - 1:
-                public = [each for each in names.items() if not each[0].startswith("\0")]
-                catalog.add(generation, image, public)
-            elif catalog.generation != generation:
-                _catch_up(bench.layout, catalog)
-            catalog.record_pulls(requests, image.id, int(time.time()), built=built)
-    except (Damaged, OSError, sqlite3.Error) as error:
-        log.warning("the catalog lacks generation %d: %s", generation, error)
-
-
-def _catch_up(layout: Layout, catalog: Catalog) -> None:
-    with resolve.newest(layout.index) as index:
-        if index:
-            read = partial(read_record, layout)
-            catalog.catch_up(index.generation, index.entries(), read)
 
 
 class _Progress:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 
-from shifter_lite import config, steps, store
+from shifter_lite import cataloguing, config, steps, store
 from shifter_lite.build import blobs, local
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
@@ -61,7 +61,7 @@ def build(bench: Bench, batch: Batch) -> Image:
         image, built = steps.find(bench, manifest, source), False
         if image is None:
             # The catalog takes a while to load: let it, while layers are on their way.
-            Thread(target=steps.catalog_class, daemon=True).start()
+            Thread(target=cataloguing.load, daemon=True).start()
             alone.enter_context(steps.building(bench, manifest))
             # Whoever built it before us may just have been ready.
             image = steps.find(bench, manifest, source)
@@ -70,8 +70,9 @@ def build(bench: Bench, batch: Batch) -> Image:
             steps.write_record(bench, image)
         report(Status(state="PUBLISHING"))
         names = steps.names_of(request, manifest, image)
-        generation = steps.publish_names(bench, names)
-    steps.catalogue(bench, batch.requests, image, names, generation, built=built)
+        published = steps.publish_names(bench, names)
+    path = cataloguing.catalog_path(bench.site, bench.store)
+    cataloguing.catalogue(bench.layout, path, batch.requests, image, names, published, built=built)
     if built:
         blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
     return image

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -151,6 +152,18 @@ def site(run: Runner, service: User, workdir: Path) -> Runner:
 def asker(run: Runner, site: Runner) -> Runner:
     """What runs programs as an ordinary user, on the site's store."""
     return replace(run, store=site.store)
+
+
+@pytest.fixture(scope="session")
+def killer_program() -> Iterator[Path]:
+    """The program of tests/helpers/killer.c, where all may run it."""
+    with TemporaryDirectory(prefix="shifter-lite-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        program = Path(directory, "killer")
+        strict = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
+        source = Path(__file__).with_name("helpers") / "killer.c"
+        subprocess.run(["gcc", *strict, "-o", program, source], check=True)
+        yield program
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,8 +22,8 @@ from shifter_lite.build import squash
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request
 from tests.conftest import Runner, installed
-from tests.helpers import faulty, images, stored, users
-from tests.test_crash import CALLS, points
+from tests.helpers import faulty, images, stored
+from tests.helpers.killing import Killer
 from tests.test_pull import left_over, tree, unpacked
 from tests.test_worker import running, spool, until
 
@@ -835,35 +835,22 @@ def test_a_pull_is_written_as_ever_and_an_import_as_something_else() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_an_import_killed_before_any_change_is_done_again(workdir: Path, run: Runner) -> None:
-    mine = replace(run, user=users.ourselves())
+def test_an_import_killed_before_any_change_is_done_again(
+    workdir: Path, run: Runner, killer_program: Path
+) -> None:
     root = workdir / "tree"
     stored.written(root, {"a": b"a" * 100_000})
     path = mksquashfs(root, workdir / "image.squashfs")
-    command: list[str | Path] = [installed("shifterimg"), "import", path, "demo:1"]
-
-    def straced(*options: str) -> int:
-        return subprocess.run(
-            ["strace", "-qq", "-e", "signal=none", *options, *command],
-            env=mine.environment,
-            cwd=mine.home,
-            capture_output=True,
-            check=False,
-        ).returncode
-
-    log = mine.home / "trace"
-    assert straced("-e", f"trace={CALLS}", "-o", str(log)) == 0
-    image_id = mine("shifterimg", "lookup", "demo:1").stdout.strip()
-    # The others are those of a pull, which tests/test_crash.py interrupts.
-    moved = next(n for n, line in enumerate(log.read_text().splitlines()) if ".building" in line)
-    calls = points(log.read_text())[moved - 4 : moved + 9]
-    killed = 0
-    for call, number in calls:
-        shutil.rmtree(mine.store)
-        inject = f"inject={call}:signal=KILL:when={number}"
-        killed += straced("-e", f"trace={call}", "-o", "/dev/null", "-e", inject) != 0
-        check(mine, path, image_id)
-    assert killed >= len(calls) - 2
+    killer = Killer(killer_program, run, ["shifterimg", "import", path, "demo:1"])
+    calls = killer.calls(changes_only=True)
+    image_id = run("shifterimg", "lookup", "demo:1").stdout.strip()
+    # The others are those of a pull, which tests/test_kill.py interrupts.
+    numbers = [call.number for call in calls if "/images/" in call.about]
+    assert len(numbers) >= 10
+    for number in range(numbers[0], numbers[-1] + 2):
+        shutil.rmtree(run.store)
+        assert killer.kill_before(number, changes_only=True)
+        check(run, path, image_id)
 
 
 @pytest.mark.timeout(900)
@@ -890,6 +877,19 @@ def test_an_import_killed_at_any_moment_is_done_again(run: Runner, workdir: Path
             killed += 1
         check(run, path, image_id)
     assert killed > MOMENTS / 3
+
+
+def test_layers_that_the_cache_has_spoilt_are_read_again(run: Runner, workdir: Path) -> None:
+    layers = [images.layer([images.file(f"{n}", os.urandom(300_000))]) for n in range(3)]
+    for number in range(2):
+        image = images.image(layers, settings={"Env": [f"A={number}"]})
+        path = stored.packed(workdir / f"{number}.tar", stored.files({"": image}))
+        imported(run, path, f"demo:{number}")
+        cached = [each for each in (run.store / "cache/blobs").glob("??/*") if not each.suffix]
+        assert len(cached) == 3
+        for each in cached:
+            assert hashlib.sha256(each.read_bytes()).hexdigest() == each.name
+            each.write_bytes(bytes(each.stat().st_size))
 
 
 def duration(run: Runner, path: Path) -> float:

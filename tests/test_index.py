@@ -33,8 +33,10 @@ def index(tmp_path: Path) -> Path:
 
 
 def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
-    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may) == 1
-    assert publish.publish(index, {"b:1": entry(2)}, store=STORE, mark=MARK, renew=may) == 2
+    for number, name in ((1, "a:1"), (2, "b:1")):
+        names = {name: entry(number)}
+        made = publish.publish(index, names, store=STORE, mark=MARK, renew=may)
+        assert made == (number, True)
     assert resolve.lookup(index, "a:1") == entry(1)
     assert resolve.lookup(index, "b:1") == entry(2)
     with resolve.newest(index) as newest:
@@ -47,7 +49,8 @@ def test_a_published_name_is_found_and_others_stay(index: Path) -> None:
 
 def test_what_is_published_already_makes_no_generation(index: Path) -> None:
     publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
-    assert publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may) == 1
+    again = publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
+    assert again == (1, False)
     assert os.listdir(index) == ["images.0000000001.cdb"]
 
 

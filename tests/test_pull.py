@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -707,29 +708,56 @@ def test_a_full_disk_is_one_line_and_leaves_the_disk_as_it_was(
             subprocess.run(["umount", run.store], check=True)
 
 
-def test_the_cache_brings_a_blob_once_and_a_spoilt_one_again(
-    run: Runner, faulty_registry: faulty.Registry
+def cached(store: Path) -> list[Path]:
+    """Return the blobs in the cache of STORE."""
+    return [path for path in (store / "cache/blobs").glob("??/*") if not path.suffix]
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[200_000] ^= 1
+    path.write_bytes(data)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def unfinished(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size - 1))
+    path.rename(path.with_suffix(".part"))
+
+
+def as_if_unfinished(path: Path) -> None:
+    zeroed(path)
+    path.rename(path.with_suffix(".part"))
+
+
+@pytest.mark.parametrize("spoil", [flipped, emptied, zeroed, unfinished, as_if_unfinished])
+def test_layers_that_the_cache_has_spoilt_are_brought_again_and_no_pull_fails(
+    run: Runner, faulty_registry: faulty.Registry, spoil: Callable[[Path], None]
 ) -> None:
-    layer = images.layer([images.file("big", os.urandom(300_000))])
-    image, other = images.image([layer]), images.image([layer], settings={"Env": ["A=b"]})
+    layers = [images.layer([images.file(f"{n}", os.urandom(300_000))]) for n in range(4)]
+    image, other = images.image(layers), images.image(layers, settings={"Env": ["A=b"]})
     faulty_registry.add("x", "1", image)
     faulty_registry.add("x", "2", other)
-    digest = layer_digest(image)
     address = faulty_registry.address
     assert run("shifterimg", "pull", f"{address}/x:1").returncode == 0
-    (blob,) = [
-        path
-        for path in (run.store / "cache/blobs").rglob("*")
-        if path.suffix == "" and path.is_file()
-    ]
-    data = bytearray(blob.read_bytes())
-    data[200_000] ^= 1
-    blob.write_bytes(data)
-    refused_by_cache = run("shifterimg", "pull", f"{address}/x:2")
-    assert refused_by_cache.returncode == 70
-    assert digest in refused_by_cache.stderr
-    assert run("shifterimg", "pull", f"{address}/x:2").returncode == 0
-    assert len(faulty_registry.asked(digest)) == 2
+    whole, *spoilt = sorted(cached(run.store))
+    for path in spoilt:
+        spoil(path)
+        path.with_suffix(".toc").unlink()
+    done = run("shifterimg", "pull", f"{address}/x:2")
+    assert done.returncode == 0, done.stderr
+    assert len(faulty_registry.asked(f"sha256:{whole.name}")) == 1
+    assert all(len(faulty_registry.asked(f"sha256:{path.name}")) >= 2 for path in spoilt)
+    assert left_over(run.store) == []
+    for path in cached(run.store):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
 def test_debian_helper_names_what_it_pushed(registry: str, debian_image: str) -> None:

@@ -4,7 +4,8 @@ A blob has its final name only when its size and digest were right.  Until then 
 ``DIGEST.part``, which one worker at a time, the one that has the blob's lock, makes
 longer; whoever has the lock next goes on where a killed one ended.  Nothing here is
 synced to disk: what a power loss leaves is found out, as every blob that this very
-pull did not download is checked again while it is read.
+pull did not download is checked again while it is read.  ``Damaged`` is raised then,
+and who brings the same again brings it anew.
 """
 
 from __future__ import annotations
@@ -146,6 +147,20 @@ class Blob:
     def give_up(self, lock: Lock) -> None:
         """Drop the blob from the cache, and its part unless another worker has its LOCK."""
         self.remove()
+        self._drop_part(lock)
+
+    def distrust(self, lock: Lock) -> None:
+        """Drop what the cache has of the blob, unless it is whole and right; LOCK as above."""
+        if not self.fresh and not self._is_right():
+            self.remove()
+        self._drop_part(lock)
+
+    def _is_right(self) -> bool:
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            return self.layer.digest == digest_in(hashlib.file_digest(file, "sha256"))
+        return False
+
+    def _drop_part(self, lock: Lock) -> None:
         if (taken := lock(self.layer.digest)) is not None:
             with taken:
                 self.part.unlink(missing_ok=True)

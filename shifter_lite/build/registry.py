@@ -102,6 +102,12 @@ class Registry:
         del alone._endpoints[:-1]
         return alone
 
+    def afresh(self) -> Registry:
+        """Return the same, for who has aborted this one and begins again."""
+        again = Registry(self._reference, *self._how)
+        del again._endpoints[: -len(self._endpoints)]
+        return again
+
     def abort(self) -> None:
         """Let everything that is under way fail, for good."""
         self._deadlines.abort()

@@ -45,6 +45,13 @@ def create(database: Database) -> None:
     database.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def is_whole(database: Database) -> bool:
+    """Return whether all tables are in DATABASE, which is of our version."""
+    if not {"images", "names", "pulls", "seen"} <= set(database.table_names()):
+        return False
+    return table(database, "seen").count == 1
+
+
 def table(database: Database, name: str) -> Table:
     """Return the table NAME of DATABASE."""
     found = database[name]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import pwd
+import time
+from contextlib import suppress
+from dataclasses import asdict
 
 import click
 
-from shifter_lite import steps, store
+from shifter_lite import cataloguing, config, steps, store
 from shifter_lite.build import squash
 from shifter_lite.cli import boundary
+from shifter_lite.cli.boundary import json_option
 from shifter_lite.errors import Damaged
 from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
+from shifter_lite.queue import view
 from shifter_lite.records import Entry
+from shifter_lite.request import request_time
 
 
 @boundary.group("shifter-admin", "Look after a store.")
@@ -50,6 +59,82 @@ def verify(context: click.Context) -> None:
             hint="remove the files named, then pull their images again",
         )
     boundary.echo(f"{len(images)} images under {len(entries)} names are right")
+
+
+@program.command("rebuild")
+@boundary.store_option
+@click.pass_context
+def rebuild(context: click.Context) -> None:
+    """Make this host's catalog anew from the store's records and index."""
+    layout = boundary.layout_of(context)
+    identity = store.identity(layout)
+    path = cataloguing.catalog_path(config.read_site(os.environ), identity)
+    found = cataloguing.rebuild(layout, path, identity)
+    boundary.echo(f"{path}: {found.images} images under {found.names} names, {found.pulls} pulls")
+
+
+@program.command("queue")
+@boundary.store_option
+@json_option
+@click.pass_context
+def queue(context: click.Context, as_json: bool) -> None:
+    """List all requests that wait or are worked on, oldest first.
+
+    One line a request: its name, user, state, worker, age, the image, and how far it is.
+    """
+    layout = boundary.layout_of(context)
+    identity = store.identity(layout)
+    names = _Names()
+    found = view.open_requests(layout, identity)
+    if as_json:
+        rows = [_fields(each, names(each.uid)) for each in found]
+        boundary.echo(json.dumps(rows, indent=2))
+        return
+    for each in found:
+        boundary.echo(_line(each, names(each.uid)))
+
+
+class _Names:
+    """Login names, each asked for once: where they are looked up may be far away."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, str] = {}
+
+    def __call__(self, uid: int) -> str:
+        """Return the login name of UID, or its digits."""
+        if uid not in self._known:
+            self._known[uid] = str(uid)
+            with suppress(KeyError):
+                self._known[uid] = pwd.getpwuid(uid).pw_name
+        return self._known[uid]
+
+
+def _fields(each: view.Open, user: str) -> dict[str, object]:
+    request = each.request
+    return {
+        "request": each.name,
+        "user": user,
+        "uid": each.uid,
+        "image": str(request.image) if request else None,
+        "platform": request.platform if request else None,
+        "worker": each.worker or None,
+        "age": _age(each),
+        **asdict(each.status),
+    }
+
+
+def _line(each: view.Open, user: str) -> str:
+    days, seconds = divmod(_age(each), 86400)
+    # As squeue(1) has it.
+    age = f"{days}-{time.strftime('%H:%M:%S', time.gmtime(seconds))}"
+    image = each.request.image if each.request else "no request"
+    known = f"{each.name:<34} {user:<12} {each.status.state:<10} {age:>11}"
+    line = f"{known} {each.worker or '-'} {image} {each.status.progress}"
+    return boundary.one_line(line).rstrip()
+
+
+def _age(each: view.Open) -> int:
+    return max(0, int(time.time()) - request_time(each.name))
 
 
 def _faults(layout: Layout, entry: Entry) -> list[str]:

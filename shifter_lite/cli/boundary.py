@@ -51,6 +51,9 @@ def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def layout_of(context: click.Context) -> Layout:
     """Return the store that the user means."""
     return config.store_layout(context.obj, os.environ)
@@ -67,6 +70,11 @@ def echo(text: str) -> None:
         raise NoOutput(
             f"cannot write to standard output: {error.strerror}", hint="is its disk full?"
         ) from error
+
+
+def one_line(text: str) -> str:
+    """Return TEXT with nothing in it that moves a terminal's cursor, whoever wrote it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def main(program: click.Group) -> NoReturn:
@@ -112,9 +120,9 @@ def _discard_output() -> None:
 
 def _complain(program: click.Group, error: ShifterError) -> int:
     """Say ERROR on standard error; return its exit code."""
-    click.echo(f"{program.name}: {error}", err=True)
+    click.echo(f"{program.name}: {one_line(str(error))}", err=True)
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        click.echo(f"  hint: {one_line(error.hint)}", err=True)
     return error.exit_code
 
 

@@ -10,17 +10,16 @@ import click
 
 from shifter_lite import config
 from shifter_lite.cli import boundary
+from shifter_lite.cli.boundary import json_option
 from shifter_lite.errors import Damaged
 from shifter_lite.index import resolve
 from shifter_lite.records import Entry
 from shifter_lite.reference import index_key
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @click.command("images")
 @boundary.store_option
-@_json
+@json_option
 @click.pass_context
 def listing(context: click.Context, as_json: bool) -> None:
     """List the images that are ready.
@@ -62,7 +61,7 @@ def _repository(name: str) -> str:
 @click.command("lookup")
 @boundary.store_option
 @click.argument("name")
-@_json
+@json_option
 @click.pass_context
 def lookup(context: click.Context, name: str, as_json: bool) -> None:
     """Print the id of the image NAME."""
@@ -74,7 +73,7 @@ def lookup(context: click.Context, name: str, as_json: bool) -> None:
 @click.command("path")
 @boundary.store_option
 @click.argument("name")
-@_json
+@json_option
 @click.pass_context
 def path(context: click.Context, name: str, as_json: bool) -> None:
     """Print the squashfs file of the image NAME, for other runtimes."""

@@ -18,8 +18,11 @@ from shifter_lite.request import LONGEST_REF
 @click.argument("name")
 @click.option("--ref", metavar="REF", default="", help="What the image is called in PATH.")
 @pull.platform_option
+@pull.no_wait_option
 @click.pass_context
-def command(context: click.Context, path: str, name: str, ref: str, platform: str | None) -> None:
+def command(
+    context: click.Context, path: str, name: str, ref: str, platform: str | None, no_wait: bool
+) -> None:
     """Make what lies at PATH the image NAME, ready for compute nodes.
 
     PATH is an OCI layout, an archive as of "docker save" or "skopeo copy" (also with gzip),
@@ -29,7 +32,9 @@ def command(context: click.Context, path: str, name: str, ref: str, platform: st
     """
     if len(ref) > LONGEST_REF:
         raise BadReference(f"not a name in an image: {ref[:64]!r}…", hint="see what there is")
-    pull.ask(context, Reference.parse(name), platform, path=_resolved(path), ref=ref)
+    pull.ask(
+        context, Reference.parse(name), platform, no_wait=no_wait, path=_resolved(path), ref=ref
+    )
 
 
 def _resolved(path: str) -> str:

@@ -1,34 +1,26 @@
-"""``shifterimg pull``: drop a request, and see it answered.
-
-On a single box the user owns the spool, and where no worker is alive this very
-process does its work.
-"""
+"""``shifterimg pull``: drop a request, and see it answered, or not wait for that."""
 
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 
 import click
 
-from shifter_lite import config, logins, platforms, store
-from shifter_lite.cli import boundary
-from shifter_lite.errors import Reported
+from shifter_lite import config, platforms, store
+from shifter_lite.cli import boundary, waiting
+from shifter_lite.cli.notes import Notes
+from shifter_lite.errors import BadConfig
 from shifter_lite.layout import Layout
-from shifter_lite.queue import presence, status, submit
+from shifter_lite.queue import status, submit
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request, Status
 
-_PAUSE = 0.1
-_PATIENCE = 30.0
-
-
 platform_option = click.option(
     "--platform", metavar="OS/ARCH", help="Instead of what the compute nodes run."
+)
+no_wait_option = click.option(
+    "--no-wait", is_flag=True, help="Print the request's name, and do not wait for its end."
 )
 
 
@@ -36,10 +28,11 @@ platform_option = click.option(
 @boundary.store_option
 @click.argument("name")
 @platform_option
+@no_wait_option
 @click.pass_context
-def command(context: click.Context, name: str, platform: str | None) -> None:
+def command(context: click.Context, name: str, platform: str | None, no_wait: bool) -> None:
     """Get the image NAME from its registry, and make it ready for compute nodes."""
-    ask(context, Reference.parse(name), platform)
+    ask(context, Reference.parse(name), platform, no_wait=no_wait)
 
 
 def ask(
@@ -47,100 +40,86 @@ def ask(
     reference: Reference,
     platform: str | None,
     *,
+    no_wait: bool,
     path: str = "",
     ref: str = "",
 ) -> None:
-    """Get the image REFERENCE, from PATH if there is one, and say when it is ready."""
+    """Get the image REFERENCE, from PATH if there is one, and say when it is ready.
+
+    With NO_WAIT only the request is made, and its name printed.
+    """
     layout = boundary.layout_of(context)
-    site = config.read_site(os.environ)
-    platform = platforms.parse(platform) if platform else site.platform
+    platform = platforms.parse(platform) if platform else config.read_site(os.environ).platform
     identity = store.create(layout, shared=False)
     request = Request.new(store=identity, image=reference, platform=platform, path=path, ref=ref)
-    ended = _Pull(layout, identity, site, request).answer()
-    if ended.state != "READY":
-        raise Reported(ended.fact, hint=ended.hint, exit_code=ended.exit_code)
-    when = time.strftime("%Y-%m-%dT%H:%M:%S")
-    boundary.echo(f"{when} Pulling Image: docker:{reference}, status: READY")
-
-
-class _Pull:
-    """One request, from its submission to its answer."""
-
-    def __init__(self, layout: Layout, identity: str, site: config.Site, request: Request) -> None:
-        self._layout, self._identity, self._site, self._request = layout, identity, site, request
-        self._last = Status(state="PENDING")
-        self._show = _terminal() if sys.stderr.isatty() else _nothing
-        self._mine = os.access(layout.claimed, os.W_OK)
-        self._census = presence.Census(layout, site.lease_seconds)
-
-    def answer(self) -> Status:
-        """Submit the request, and return the status it ends with."""
-        try:
-            if self._nobody_works():
-                # Before it is submitted, so that what we lack leaves nothing behind.
-                self._work(submit_first=True)
-            else:
-                submit.submit(self._layout, self._request)
-            self._wait()
-        except BaseException:
-            submit.withdraw(self._layout, self._request.name)
-            raise
-        finally:
-            self._show(None)
-            status.forget(self._layout, self._request.name)
-        return self._last
-
-    def _wait(self) -> None:
-        started = time.monotonic()
-        while not self._last.ended:
-            self._note(
-                status.wait_for_change(self._layout, self._request.name, self._last, pause=_PAUSE)
+    asked = _Asked(layout, request)
+    if no_wait:
+        asked.submit(warn=True)
+        boundary.echo(request.name)
+        if waiting.nobody_works(layout)():
+            click.echo(
+                "shifterimg: no worker is running: 'shifter-worker drain' or 'shifterimg wait' "
+                "does the work",
+                err=True,
             )
-            if not self._last.ended and self._nobody_works():
-                self._work(submit_first=False)
-            if self._last.state == "PENDING" and time.monotonic() - started > _PATIENCE:
-                started = float("inf")
-                click.echo("shifterimg: still waiting for a worker of the site", err=True)
-
-    def _nobody_works(self) -> bool:
-        return self._mine and not presence.anybody_alive(self._census)
-
-    def _work(self, *, submit_first: bool) -> None:
-        # Only who builds pays for loading what building needs.
-        from shifter_lite import worker  # noqa: PLC0415
-
-        # What his own login brings into a store of others would be theirs as well.
-        own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
-        # If others take us for dead, as who was stopped for long, they have our request.
-        with (
-            suppress(presence.Lost),
-            worker.working(self._layout, self._identity, self._site, own) as bench,
-        ):
-            if submit_first:
-                submit.submit(self._layout, self._request)
-            worker.drain(bench, self._listener)
-
-    def _listener(self, request: Request) -> Callable[[Status], None] | None:
-        return self._note if request.name == self._request.name else None
-
-    def _note(self, new: Status) -> None:
-        self._last = new
-        self._show(new)
+        return
+    try:
+        ended = waiting.Waiting(layout, identity, request.name).end(asked.submit)
+    except BaseException as error:
+        asked.leave(cancel=not isinstance(error, Exception))
+        raise
+    asked.forget(ended)
+    waiting.announce(ended, str(reference))
 
 
-def _nothing(_: Status | None) -> None:
-    """Show nothing: nobody looks."""
+class _Asked:
+    """A request, in the spool and in the user's notes."""
+
+    def __init__(self, layout: Layout, request: Request) -> None:
+        self._layout, self._request = layout, request
+        self._notes: Notes | None = None
+
+    def submit(self, *, warn: bool = False) -> None:
+        """Note the request and submit it; WARN if it cannot be noted."""
+        try:
+            notes = Notes(self._request.store, os.environ)
+            notes.add(self._request)
+            self._notes = notes
+        except (OSError, BadConfig) as error:
+            if warn:
+                click.echo(f"shifterimg: 'shifterimg queue' will not show it: {error}", err=True)
+        try:
+            submit.submit(self._layout, self._request)
+        except BaseException:
+            self._remove_note()
+            raise
+
+    def leave(self, *, cancel: bool) -> None:
+        """Take the request back, if no worker has it; CANCEL it if one has."""
+        with suppress(OSError):
+            if submit.withdraw(self._layout, self._request.name):
+                self.forget()
+            elif cancel:
+                submit.cancel(self._layout, self._request.name)
+                self._remove_note()
+
+    def forget(self, ended: Status | None = None) -> None:
+        """Remove what only who waited had need of, until it ENDED."""
+        forget(self._layout, self._notes, self._request.name, ended)
+
+    def _remove_note(self) -> None:
+        if self._notes:
+            self._notes.remove(self._request.name)
 
 
-def _terminal() -> Callable[[Status | None], None]:
-    """Return a function that shows a status on one line of the terminal; None clears it."""
+def forget(layout: Layout, notes: Notes | None, name: str, ended: Status | None) -> None:
+    """Remove the note in NOTES of the request NAME, and its statuses, as it has ENDED.
 
-    def show(status: Status | None) -> None:
-        line = ""
-        if status is not None and not status.ended:
-            line = status.state
-            if status.total:
-                line += f" {status.done / 1e6:.0f} of {status.total / 1e6:.0f} MB"
-        click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
-
-    return show
+    If it was cancelled, whoever did that may have yet to read so: then they are swept later.
+    """
+    if notes:
+        notes.remove(name)
+    if ended is None or ended.state != "CANCELLED":
+        # What is in the way now is swept another time as well.
+        with suppress(OSError):
+            status.forget(layout, name)

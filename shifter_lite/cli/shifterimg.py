@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shifter_lite.cli import boundary, images, importing, pull
+from shifter_lite.cli import asked, boundary, images, importing, pull
 
 
 @boundary.group("shifterimg", "Get container images ready for compute nodes, and find them.")
@@ -12,6 +12,10 @@ def program() -> None:
 
 program.add_command(pull.command)
 program.add_command(importing.command)
+program.add_command(asked.queue)
+program.add_command(asked.state)
+program.add_command(asked.wait)
+program.add_command(asked.cancel)
 program.add_command(images.listing)
 program.add_command(images.lookup)
 program.add_command(images.path)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from shifter_lite import durable
 from shifter_lite.index import cdb
@@ -27,6 +28,13 @@ _KEEP_SECONDS = 600 + 3600
 _KEEP_BYTES = 1 << 30
 
 
+class Published(NamedTuple):
+    """A generation of the index, and whether it was made now, with nothing else that is new."""
+
+    generation: int
+    is_ours: bool
+
+
 def publish(
     index: Path,
     names: Mapping[str, Entry],
@@ -34,7 +42,7 @@ def publish(
     store: str,
     mark: str,
     renew: Callable[[], object],
-) -> int:
+) -> Published:
     """Make NAMES, keys of the index to entries, visible in the directory INDEX of STORE.
 
     Returns the generation that holds them: a new one, or the newest if it says
@@ -48,10 +56,10 @@ def publish(
             items = dict(opened.items()) if opened else {}
         renew()
         if all(_same(items, name.encode(), entry) for name, entry in names.items()):
-            return generation
+            return Published(generation, is_ours=False)
         items |= {name.encode(): entry.to_bytes(name.encode()) for name, entry in names.items()}
         if _publish(index, items, generation + 1, store, mark):
-            return generation + 1
+            return Published(generation + 1, is_ours=True)
 
 
 def fence(index: Path, *, store: str, mark: str) -> int:

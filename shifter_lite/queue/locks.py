@@ -85,8 +85,13 @@ def probe(held: Path) -> None:
     _try_link(held)
 
 
+def tried_link(held: Path) -> Path:
+    """Return what ``probe`` of HELD leaves, if it is killed at the wrong moment."""
+    return held.with_name(f".{held.name}.link")
+
+
 def _try_link(held: Path) -> None:
-    second = held.with_name(f".{held.name}.link")
+    second = tried_link(held)
     try:
         os.link(held, second)
     except OSError as error:

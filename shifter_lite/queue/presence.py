@@ -228,6 +228,7 @@ def remove_beats(layout: Layout, worker: str) -> None:
 def remove_lock(layout: Layout, worker: str) -> None:
     """Remove the lock file of WORKER, which is dead and whose name is never used again."""
     path = lock_path(layout, worker)
+    locks.tried_link(path).unlink(missing_ok=True)
     taken = locks.lock(path)
     # Removed while we hold it, so that a worker just coming to life notices.
     free = path.exists() and locks.try_lock(taken)

@@ -1,40 +1,54 @@
-"""Tell the owner of a request how it stands.
+"""Tell the owner of a request how it stands, and let him say that he wants it no more.
 
 ``status/NAME/`` is made by the client, ``2770`` with the worker's group: its
 owner reads, the worker writes, nobody else enters.  Each status is a file of its
-own, ``NNNNNN.json``, the highest is the newest, and readers list the directory:
-no name is ever looked for before it is there.
+own, ``NNNNNN.json``, the highest is the newest; the owner's file ``cancel`` asks
+the worker to stop.  All who look list the directory, opened by its name each time:
+NFS remembers that a name was missing, and what a directory held that stays open.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
 from shifter_lite.request import Status
 
+CANCEL = "cancel"
 _NAME = re.compile(r"[0-9]{6}\.json")
-_CANCEL = "cancel"
 _KEEP = 2
 _LARGEST = 65536
+# What its owner puts beside them must not keep a worker busy.
+_MOST_NAMES = 64
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_LOOKS = 20
+# For how many seconds a filesystem may say this of what was there, and mean it not.
+_PASSING = dict.fromkeys(
+    (errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN), 60.0
+) | {errno.ENOENT: 2.0}
 
 
 class Reporter:
-    """Writes the statuses of one request, as its owner's directory allows."""
+    """Writes the statuses of one request, as its owner's directory allows.
+
+    The directory is opened anew each time: a worker may have a thousand requests, but few files
+    open.
+    """
 
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
-        self._number = 0
+        self._path, self._uid = layout.status / name, uid
+        self._number: int | None = None
         self._silent = False
-        self._fd = _open_owned(layout.status / name, uid)
-        if self._fd is not None:
-            self._number = max((int(n[:6]) for n in _listed(self._fd)), default=0)
 
     def __call__(self, status: Status) -> None:
         """Make STATUS the newest.
@@ -42,125 +56,197 @@ class Reporter:
         Room may be short, and the owner may have removed the directory: the
         request goes on all the same.
         """
-        if self._fd is None or self._silent:
+        if self._silent:
             return
+        with suppress(OSError), _opened(self._path, self._uid) as fd:
+            try:
+                self._write(fd, status)
+            except OSError:
+                if status.ended:
+                    # Who waits must not do so for ever: what is older may leave room.
+                    self._make_room(fd)
+                    self._write(fd, status)
+
+    def _write(self, fd: int, status: Status) -> None:
+        if self._number is None:
+            self._number = max((int(n[:6]) for n in _statuses(fd)), default=0)
         self._number += 1
         name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
-        with suppress(OSError):
-            try:
-                _write_at(self._fd, hidden, status.to_bytes())
-                self._give(hidden, name)
-            finally:
-                os.unlink(hidden, dir_fd=self._fd)
-            if self._number > _KEEP:
-                os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=self._fd)
-
-    def _give(self, hidden: str, name: str) -> None:
         try:
-            # Exclusive, as rename is not: nobody's last word is ever overwritten.
-            os.link(hidden, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            _write_at(fd, hidden, status.to_bytes(), last=status.ended)
+            # Exclusive, as rename is not: nobody's last word is ever overwritten.  And never to
+            # what its owner may have made ours a symbolic link to.
+            os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
             # Somebody else reports on this request, who took us for dead, or its owner does.
             self._silent = True
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(hidden, dir_fd=fd)
+        if self._number > _KEEP:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=fd)
+
+    def _make_room(self, fd: int) -> None:
+        with suppress(OSError):
+            for name in _statuses(fd):
+                os.unlink(name, dir_fd=fd)
 
     def newest(self) -> Status | None:
         """Return the newest status, perhaps of a worker before us; None if there is none."""
-        if self._fd is None:
-            return None
-        for name in sorted(_listed(self._fd), reverse=True):
-            with suppress(OSError, Damaged):
-                return Status.from_bytes(_read_at(self._fd, name))
+        with suppress(OSError, Damaged), _opened(self._path, self._uid) as fd:
+            return _newest(fd)
         return None
 
     def cancelled(self) -> bool:
-        """Return whether the owner does not want it any more: there is a file ``cancel``."""
-        if self._fd is None:
-            return False
-        try:
-            return _CANCEL in os.listdir(self._fd)
-        except OSError:
-            return False
+        """Return whether the owner has asked to stop.  Any thread may call this, at any time."""
+        with suppress(OSError), _opened(self._path, self._uid) as fd:
+            return CANCEL in _names(fd)
+        return False
 
     def close(self) -> None:
         """Report no more."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._silent = True
 
 
-def read(layout: Layout, name: str) -> Status:
-    """Return the newest status of the request NAME; PENDING if there is none.
+def read(layout: Layout, name: str, uid: int | None = None) -> Status:
+    """Return the newest status of the request NAME of UID, by default ours; PENDING without any.
 
-    Raises Damaged, or FileNotFoundError if there is no such request.
+    One that is cut off, as a power loss leaves it, is none.  Raises Damaged, FileNotFoundError
+    if there is no such request, or PermissionError if it is somebody else's.
     """
-    directory = layout.status / name
-    for number in sorted(_listed(directory), reverse=True):
-        # The one just listed may be gone: a newer has come.
+    for _ in range(_LOOKS):
+        # What was just listed may be gone: newer ones have come.
         with suppress(FileNotFoundError):
-            return Status.from_bytes(_read(directory / number))
-    return Status(state="PENDING")
+            return _read(layout.status / name, uid)
+    return _read(layout.status / name, uid)
 
 
-def wait_for_change(layout: Layout, name: str, last: Status, *, pause: float) -> Status:
-    """Return the newest status of NAME: at once if it is not LAST, else after PAUSE seconds."""
-    now = read(layout, name)
-    if now == last:
-        time.sleep(pause)
-        now = read(layout, name)
-    return now
+def _read(path: Path, uid: int | None) -> Status:
+    with _opened(path, os.geteuid() if uid is None else uid) as fd:
+        return _newest(fd) or Status(state="PENDING")
+
+
+def follow(layout: Layout, name: str) -> Iterator[Status]:
+    """Yield the newest status of our request NAME, again and again, the last when it has ended.
+
+    Pauses grow with the time that is waited.  What the filesystem says is borne for a
+    while, if it may pass; raises what ``read`` raises otherwise.
+    """
+    started = well = time.monotonic()
+    seen = False
+    while True:
+        try:
+            status = read(layout, name)
+        except OSError as error:
+            patience = _PASSING.get(error.errno or 0, 0.0)
+            # Of what was never there, there is nothing to wait for.
+            absent = error.errno == errno.ENOENT and not seen
+            if absent or time.monotonic() - well > patience:
+                raise
+        else:
+            seen, well = True, time.monotonic()
+            yield status
+            if status.ended:
+                return
+        waited = (time.monotonic() - started) / 10
+        time.sleep(min(max(waited, _SHORTEST_PAUSE), _LONGEST_PAUSE))
+
+
+def ask_to_stop(layout: Layout, name: str) -> None:
+    """Tell the worker that has our request NAME that nobody wants it; raises what ``read`` does."""
+    with _opened(layout.status / name, os.geteuid()) as fd, suppress(FileExistsError):
+        _write_at(fd, CANCEL, b"", last=False)
 
 
 def forget(layout: Layout, name: str) -> None:
-    """Remove the statuses of the request NAME; its owner has read them."""
-    directory = layout.status / name
-    with suppress(FileNotFoundError):
-        for number in os.listdir(directory):
-            # The worker removes old ones itself.
-            (directory / number).unlink(missing_ok=True)
-        directory.rmdir()
+    """Remove the statuses of the request NAME; its owner has read them.
 
-
-def _open_owned(path: Path, uid: int) -> int | None:
+    Raises OSError if there is more in the way than files.
+    """
+    path = layout.status / name
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    status = os.fstat(fd)
-    if status.st_uid != uid or not stat.S_ISDIR(status.st_mode):
+        fd = _open(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        # Anybody may put anything there; what a link leads to is not ours to touch.
+        path.unlink(missing_ok=True)
+        return
+    try:
+        for entry in os.listdir(fd):
+            # The worker removes old ones itself.
+            with suppress(FileNotFoundError):
+                os.unlink(entry, dir_fd=fd)
+    finally:
         os.close(fd)
-        return None
+    with suppress(FileNotFoundError):
+        path.rmdir()
+
+
+@contextmanager
+def _opened(path: Path, uid: int) -> Iterator[int]:
+    fd = _open_owned(path, uid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_owned(path: Path, uid: int) -> int:
+    fd = _open(path)
+    if os.fstat(fd).st_uid != uid:
+        os.close(fd)
+        raise PermissionError(errno.EACCES, "it is somebody else's", str(path))
     return fd
 
 
-def _listed(directory: int | Path) -> list[str]:
-    return [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _write_at(directory: int, name: str, data: bytes) -> None:
+def _names(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in islice(entries, _MOST_NAMES)]
+
+
+def _statuses(directory: int) -> list[str]:
+    return sorted(filter(_NAME.fullmatch, _names(directory)), reverse=True)
+
+
+def _newest(directory: int) -> Status | None:
+    """Return the newest status in DIRECTORY; raises OSError if one that was listed is gone."""
+    for name in _statuses(directory):
+        data = _read_at(directory, name)
+        # Without having been synced, a file comes out of a power loss empty, cut off, or as zeros.
+        if data.endswith(b"}\n"):
+            return Status.from_bytes(data)
+    return None
+
+
+def _write_at(directory: int, name: str, data: bytes, *, last: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o600, dir_fd=directory)
     try:
         # The directory is what keeps others out; its owner is not the worker.
         os.fchmod(fd, 0o644)
-        os.write(fd, data)
+        while data:
+            data = data[os.write(fd, data) :]
+        if last:
+            # No other comes after it, not even after a power loss: the request is answered.
+            os.fsync(fd)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=directory)
+        raise
     finally:
         os.close(fd)
 
 
 def _read_at(directory: int, name: str) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(name, flags, dir_fd=directory)
     try:
-        return os.read(fd, _LARGEST)
+        return os.read(fd, _LARGEST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     finally:
         os.close(fd)
-
-
-def _read(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        data = os.read(fd, _LARGEST)
-    finally:
-        os.close(fd)
-    if not data:
-        raise Damaged(f"a status is empty: {str(path)!r}")
-    return data

@@ -43,10 +43,11 @@ def _ask(store: Path, identity: str, user: User, image: str) -> str:
     }
     status, written = store / "status" / name, store / "spool/tmp" / name
     status.mkdir()
-    os.chown(status, user.uid, user.gid)
+    # Group: that of the directory around it, which is the worker's.
+    os.chown(status, user.uid, -1)
     status.chmod(0o2770)
     written.write_text(json.dumps(request))
-    os.chown(written, user.uid, user.gid)
+    os.chown(written, user.uid, -1)
     written.chmod(0o640)
     written.rename(store / "spool/new" / name)
     return name

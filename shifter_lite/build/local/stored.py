@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from threading import Event
+from typing import Self
 
 from shifter_lite.build import manifest as documents
 from shifter_lite.build.digest import digest_of
@@ -58,6 +60,12 @@ class Stored(ABC):
     def abort(self) -> None:
         """Let every read of a blob that is under way fail, for good."""
         self._aborted.set()
+
+    def afresh(self) -> Self:
+        """Return the same, for who has aborted this one and begins again."""
+        again = copy(self)
+        again._aborted = Event()
+        return again
 
     def read_blob(self, descriptor: Descriptor, what: str) -> bytes:
         """Return the JSON that DESCRIPTOR names, a WHAT, checked; raises Denied or BadImage."""

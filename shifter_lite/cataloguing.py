@@ -1,0 +1,171 @@
+"""Keep the catalog in step with the store: told of each pull, caught up, made anew.
+
+What an image is stands in its record, or, if that is lost, in the image itself; which
+names there are stands in the index.  Loading what a catalog needs takes a while, so that is
+done where one is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from shifter_lite.build import squash
+from shifter_lite.config import Site
+from shifter_lite.errors import BadRequest, BuildFailed, Damaged
+from shifter_lite.index import resolve
+from shifter_lite.index.publish import Published
+from shifter_lite.layout import Layout
+from shifter_lite.records import Entry, Image
+from shifter_lite.request import Request, is_request_name, request_time
+from shifter_lite.steps import log, read_record
+
+if TYPE_CHECKING:
+    from shifter_lite.catalog.images import Catalog, Pull
+
+_TICK = 0.1
+
+
+def load() -> None:
+    """Load what a catalog needs, ahead of its use."""
+    import shifter_lite.catalog.images  # noqa: F401, PLC0415
+
+
+def catalog_path(site: Site, store: str) -> Path:
+    """Return where this host has the catalog of the store with the id STORE."""
+    return Path(site.state_dir) / f"{store}.sqlite"
+
+
+def catalogue(
+    layout: Layout,
+    path: Path,
+    requests: Sequence[Request],
+    image: Image,
+    names: Mapping[str, Entry],
+    published: Published,
+    *,
+    built: bool,
+) -> None:
+    """Tell the catalog at PATH of REQUESTS, answered with IMAGE, and of all that it lacks.
+
+    That is all up to the generation PUBLISHED of the index, which has NAMES.
+
+    The image is published, whatever becomes of this: what is missed now is caught
+    up with another time.
+    """
+    from shifter_lite.catalog import images  # noqa: PLC0415
+
+    generation = published.generation
+
+    def tell(catalog: Catalog) -> None:
+        if published.is_ours and catalog.generation == generation - 1:
+            public = [each for each in names.items() if not each[0].startswith("\0")]
+            catalog.add(generation, image, public)
+        elif catalog.generation != generation:
+            _catch_up(layout, catalog)
+        catalog.record_pulls(requests, image.id, int(time()), built=built)
+
+    try:
+        images.use(path, tell)
+    except (Damaged, OSError, sqlite3.Error) as error:
+        log.warning("the catalog lacks generation %d: %s", generation, error)
+
+
+class Rebuilt(NamedTuple):
+    """How much a catalog knows that was made anew."""
+
+    images: int
+    names: int
+    pulls: int
+
+
+def rebuild(layout: Layout, path: Path, store: str) -> Rebuilt:
+    """Make the catalog at PATH anew from the records and the index of STORE.
+
+    The history of pulls that it had is kept, and made whole as far as answered requests
+    still tell.  Raises Damaged, OSError, or BuildFailed if the database cannot be changed.
+    """
+    from shifter_lite.catalog import images  # noqa: PLC0415
+
+    found: list[Rebuilt] = []
+
+    def tell(catalog: Catalog) -> None:
+        catalog.forget_images()
+        with resolve.newest(layout.index) as index:
+            if index:
+                entries = dict(index.entries())
+                catalog.catch_up(index.generation, entries.items(), partial(_read, layout))
+                catalog.recover_pulls(_answered(layout, store, entries))
+        found.append(Rebuilt(**catalog.counts()))
+
+    try:
+        images.use(path, tell)
+    except sqlite3.Error as error:
+        raise BuildFailed(f"the catalog cannot be made: {str(path)!r}: {error}") from error
+    return found[-1]
+
+
+def _catch_up(layout: Layout, catalog: Catalog) -> None:
+    with resolve.newest(layout.index) as index:
+        if index:
+            catalog.catch_up(index.generation, index.entries(), partial(_read, layout))
+
+
+def _read(layout: Layout, image_id: str) -> Image | None:
+    """Return what the image IMAGE_ID is, as its record or else the image itself says."""
+    with suppress(Damaged, FileNotFoundError):
+        return read_record(layout, image_id)
+    path = layout.image(image_id)
+    try:
+        return Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
+    except (Damaged, FileNotFoundError) as error:
+        log.warning("the catalog lacks the image %s: %s", image_id, error)
+        return None
+
+
+def _answered(layout: Layout, store: str, entries: Mapping[str, Entry]) -> Iterator[Pull]:
+    """Yield the pulls that requests in ``done/`` tell of, where it is known what image they got.
+
+    A name means its image since a second; what was answered before it got something else.
+    Of what was answered in that very second, the last got what the name means.
+    """
+    from shifter_lite.catalog.images import Pull  # noqa: PLC0415
+
+    last: dict[str, float] = {}
+    answered = list(_in_done(layout, store))
+    for request, when in answered:
+        name = str(request.image)
+        if name in entries and when < entries[name].time + 1:
+            last[name] = max(when, last.get(name, 0))
+    for request, when in answered:
+        name = str(request.image)
+        entry = entries.get(name)
+        # The filesystem's clock may be behind by the length of a tick.
+        if entry and (when >= entry.time + 1 or entry.time - _TICK <= when == last.get(name)):
+            yield Pull(request.name, request.uid, name, entry.id, int(when), built=0)
+
+
+def _in_done(layout: Layout, store: str) -> Iterator[tuple[Request, float]]:
+    for path in sorted(layout.done.glob("*/*")):
+        # It is its user's file, who may have kept it open.
+        with suppress(BadRequest, OSError):
+            yield _read_answered(path, store)
+
+
+def _read_answered(path: Path, store: str) -> tuple[Request, float]:
+    """Return the request at PATH, and when it was moved there; raises BadRequest or OSError."""
+    if not is_request_name(path.name):
+        raise BadRequest(f"not a request's name: {path.name!r}")
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        made = request_time(path.name)
+        request = Request.read(fd, name=path.name, store=store, now=made)
+        return request, os.fstat(fd).st_ctime
+    finally:
+        os.close(fd)

@@ -1,0 +1,146 @@
+"""Wait for the end of a request, and say how it ended.
+
+On a single box the user owns the spool, and where no worker is alive this very
+process does its work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import click
+
+from shifter_lite import config, logins, store
+from shifter_lite.cli import boundary
+from shifter_lite.errors import Cancelled, NotFound, Reported
+from shifter_lite.layout import Layout
+from shifter_lite.queue import presence, status
+from shifter_lite.queue.presence import Lost
+from shifter_lite.request import Request, Status
+
+# After so many seconds without any news, the user hears that there are none.
+_UNCLAIMED_SECONDS = 30.0
+_SILENT_SECONDS = 600.0
+
+
+class Waiting:
+    """One request of the user's, until it has ended."""
+
+    def __init__(self, layout: Layout, identity: str, name: str) -> None:
+        """Wait for the request NAME to the store IDENTITY at LAYOUT."""
+        self._layout, self._identity, self._name = layout, identity, name
+        self._last = Status(state="PENDING")
+        self._show = _terminal() if sys.stderr.isatty() else _nothing
+        self._nobody_works = nobody_works(layout)
+
+    def end(self, submit: Callable[[], object] | None = None) -> Status:
+        """Return the status that the request ends with; SUBMIT submits it first, if it is given.
+
+        Raises NotFound if its statuses are gone.
+        """
+        try:
+            # Before it is submitted, so that what we lack leaves nothing behind.
+            if submit and self._nobody_works():
+                self._work(submit)
+            elif submit:
+                submit()
+            self._follow()
+        finally:
+            self._show(None)
+        return self._last
+
+    def _follow(self) -> None:
+        heard = time.monotonic()
+        patience = _UNCLAIMED_SECONDS
+        try:
+            for now in status.follow(self._layout, self._name):
+                if now != self._last:
+                    heard, patience = time.monotonic(), _SILENT_SECONDS
+                self._note(now)
+                if not now.ended and self._nobody_works():
+                    self._work()
+                if time.monotonic() - heard > patience:
+                    self._say_that_nothing_is_heard(now)
+                    patience = float("inf")
+        except FileNotFoundError as error:
+            raise gone(self._name) from error
+
+    def _say_that_nothing_is_heard(self, now: Status) -> None:
+        if now.state == "PENDING":
+            text = "still waiting for a worker of the site"
+        else:
+            text = f"nothing new of the request for {_SILENT_SECONDS / 60:.0f} minutes"
+        self._show(None)
+        click.echo(f"shifterimg: {text}", err=True)
+
+    def _work(self, submit: Callable[[], object] | None = None) -> None:
+        # Only who builds pays for loading what building needs.
+        from shifter_lite import worker  # noqa: PLC0415
+
+        site = config.read_site(os.environ)
+        # What his own login brings into a store of others would be theirs as well.
+        own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
+        # If others take us for dead, as who was stopped for long, they have our request.
+        with (
+            suppress(Lost),
+            worker.working(self._layout, self._identity, site, own) as bench,
+        ):
+            if submit:
+                submit()
+            worker.drain(bench, self._listener)
+
+    def _listener(self, request: Request) -> Callable[[Status], None] | None:
+        return self._note if request.name == self._name else None
+
+    def _note(self, new: Status) -> None:
+        self._last = new
+        self._show(new)
+
+
+def nobody_works(layout: Layout) -> Callable[[], bool]:
+    """Return what tells whether the user may work on the spool of LAYOUT, and nobody else does."""
+    if not os.access(layout.claimed, os.W_OK):
+        return lambda: False
+    census = presence.Census(layout, config.read_site(os.environ).lease_seconds)
+    return lambda: not presence.anybody_alive(census)
+
+
+def announce(ended: Status, image: str) -> None:
+    """Say that IMAGE is ready; raises Cancelled or Reported if it ENDED otherwise.
+
+    Without IMAGE, which may be unknown, it is called by its id.
+    """
+    if ended.state == "CANCELLED":
+        raise Cancelled(ended.fact or "the request was cancelled", hint=ended.hint)
+    if ended.state != "READY":
+        raise Reported(ended.fact, hint=ended.hint, exit_code=ended.exit_code or 1)
+    when = time.strftime("%Y-%m-%dT%H:%M:%S")
+    name = f"docker:{image}" if image else f"id:{ended.image_id}"
+    boundary.echo(f"{when} Pulling Image: {name}, status: READY")
+
+
+def gone(name: str) -> NotFound:
+    """Return the error of a request whose statuses are not there."""
+    return NotFound(
+        f"there is no request {name!r}: perhaps its end has been read, or it is long over",
+        hint="requests of yours: shifterimg queue; images that are ready: shifterimg images",
+    )
+
+
+def _nothing(_: Status | None) -> None:
+    """Show nothing: nobody looks."""
+
+
+def _terminal() -> Callable[[Status | None], None]:
+    """Return a function that shows a status on one line of the terminal; None clears it."""
+
+    def show(now: Status | None) -> None:
+        line = "" if now is None or now.ended else f"{now.state} {now.progress}".rstrip()
+        click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
+
+    return show

@@ -1,0 +1,91 @@
+"""What must hold of a store, whatever became of those who worked on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from shifter_lite.index import resolve
+from shifter_lite.layout import Layout
+from shifter_lite.queue import status
+from shifter_lite.records import Entry, Image
+
+# All that may lie in a store that nobody works on, and in which nobody waits.
+_SETTLED = re.compile(
+    r"store\.json|spool/(done|failed)/\d{8}/[^/.]+|images/[0-9a-f]{2}/[0-9a-f]{64}\.(squashfs|json)"
+    r"|index/images\.\d{10}\.cdb|cache/blobs/[0-9a-f]{2}/[0-9a-f]{64}(\.toc)?"
+    r"|locks/publish\.lock|locks/blob\.[0-9a-f]{3}\.lock"
+)
+
+
+def names(store: Path) -> dict[str, str]:
+    """Return what is visible in STORE, names to ids of images: none of them is half.
+
+    That holds for every generation of the index, and for images that none names.
+    """
+    found: dict[str, str] = {}
+    for path in sorted((store / "index").glob("images.*.cdb")):
+        found = _generation(store, path)
+    for path in (store / "images").glob("??/*.squashfs"):
+        with path.open("rb") as file:
+            assert hashlib.file_digest(file, "sha256").hexdigest() == path.stem, path
+    return found
+
+
+def _generation(store: Path, path: Path) -> dict[str, str]:
+    number = int(path.name.split(".")[1])
+    with path.open("rb") as file:
+        index = resolve.Index(file.fileno(), number)
+        assert dict(index.meta())["generation"] == str(number), path
+        items = {key: value for key, value in index.items() if key != resolve.META}
+    layout, found = Layout(store), {}
+    for key, value in items.items():
+        entry = Entry.from_bytes(key, value)
+        assert layout.image(entry.id).stat().st_size == entry.size, (path, key)
+        record = Image.from_bytes(layout.record(entry.id).read_bytes())
+        assert (record.id, record.size) == (entry.id, entry.size), (path, key)
+        found[key.decode()] = entry.id
+    return found
+
+
+def files(store: Path, below: str = "") -> set[str]:
+    """Return all that lies in STORE, or only BELOW a directory of it, and is no directory."""
+    return {
+        str(Path(place, name).relative_to(store))
+        for place, _, names in os.walk(store / below)
+        for name in names
+    }
+
+
+def left_over(store: Path) -> set[str]:
+    """Return the files in STORE that would not be there if nobody had ever been killed."""
+    return {path for path in files(store) if not _SETTLED.fullmatch(path)}
+
+
+def answered(store: Path, request: str) -> str:
+    """Return the id that REQUEST, all that was ever asked of STORE, was answered with.
+
+    Nobody works on STORE any more; REQUEST's owner reads its status, and then nothing is left.
+    """
+    layout = Layout(store)
+    answer = status.read(layout, request)
+    (place,) = files(store, "spool")
+    assert re.fullmatch(rf"spool/done/\d{{8}}/{request}", place), (place, answer)
+    assert answer.state == "READY", answer
+    status.forget(layout, request)
+    assert left_over(store) == set()
+    return answer.image_id
+
+
+def catalogued(store: Path, state: Path) -> dict[str, str]:
+    """Return the names that the catalog of STORE in the directory STATE knows, with their ids."""
+    identity = json.loads((store / "store.json").read_bytes())["id"]
+    with closing(sqlite3.connect(state / f"shifter-lite/{identity}.sqlite")) as database:
+        assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert database.execute("pragma foreign_key_check").fetchall() == []
+        return dict(database.execute("select name, image from names").fetchall())
