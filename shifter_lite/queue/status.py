@@ -162,7 +162,7 @@ def ask_to_stop(layout: Layout, name: str) -> None:
 def forget(layout: Layout, name: str) -> None:
     """Remove the statuses of the request NAME; its owner has read them.
 
-    Raises OSError if there is more in the way than files.
+    Raises OSError if there is more in the way than some files.
     """
     path = layout.status / name
     try:
@@ -174,7 +174,7 @@ def forget(layout: Layout, name: str) -> None:
         path.unlink(missing_ok=True)
         return
     try:
-        for entry in os.listdir(fd):
+        for entry in _names(fd):
             # The worker removes old ones itself.
             with suppress(FileNotFoundError):
                 os.unlink(entry, dir_fd=fd)
