@@ -544,8 +544,10 @@ def test_the_lock_of_a_layer_is_free_at_once_whatever_became_of_the_download(
     descriptor = Descriptor(images.OCI_LAYER, images.sha256(layer.blob), len(layer.blob))
     wrong = Source([layer])
     wrong.blobs[descriptor.digest] = bytes(descriptor.size)
-    bench = SimpleNamespace(layout=Layout(tmp_path))
+    worker = SimpleNamespace(name="host.1.abc", census=SimpleNamespace(dead=lambda _: False))
+    bench = SimpleNamespace(layout=Layout(tmp_path), worker=worker)
     bench.layout.locks.mkdir(parents=True)
+    bench.layout.builds.mkdir()
     lock = partial(steps._lock, cast("steps.Bench", bench))
 
     def bring(source: Source) -> None:
@@ -560,6 +562,9 @@ def test_the_lock_of_a_layer_is_free_at_once_whatever_became_of_the_download(
     taken = lock(descriptor.digest)
     assert taken is not None, error
     with taken:
+        with pytest.raises(blobs.Abandoned):
+            lock(descriptor.digest)
+        (bench.layout.builds / "key.elsewhere.1.abc").touch()
         assert lock(descriptor.digest) is None
     bring(Source([layer]))
 

@@ -17,6 +17,7 @@ import pytest
 
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
+from shifter_lite.request import request_uid
 from tests.conftest import Runner, installed
 from tests.helpers import forking, images, power, whole
 from tests.helpers.places import Place, place, places, tried
@@ -55,7 +56,7 @@ def recorded(made: Place, asker: Runner, image: str) -> Record:
     asked = traced(asker, root, log, "shifterimg", "pull", image, until_asked=True)
     (request,) = os.listdir(made.store / "spool/new")
     worked = traced(made.runner, root, log, "shifter-worker", "drain")
-    image_id = status.read(Layout(made.store), request).image_id
+    image_id = status.read(Layout(made.store), request, request_uid(request)).image_id
     return Record(
         before=before,
         operations=[*asked, *worked],
@@ -118,7 +119,7 @@ def recover(place: Place, record: Record, state: State) -> None:
     accepted = state.after >= record.accepted
     if accepted:
         # Whoever has waited for it, on a host that had power, reads this now.
-        status.read(Layout(place.store), record.request)
+        status.read(Layout(place.store), record.request, request_uid(record.request))
     place.succeed("shifter-worker", "drain")
     place.succeed("shifter-admin", "verify")
     if accepted or whole.files(place.store, "spool/done"):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shifter_lite.build import blobs
+from shifter_lite.queue import locks
 from tests.conftest import Runner
 from tests.helpers import faulty, images
 from tests.helpers.processes import running as running
@@ -196,3 +198,21 @@ def test_a_worker_without_a_store_says_so(site: Runner) -> None:
         done = site("shifter-worker", "--store", "/nowhere", command)
         assert done.returncode == 72
         assert done.stderr.startswith("shifter-worker: there is no store at '/nowhere'\n  hint: ")
+
+
+def test_a_layer_that_nobody_who_lives_has_locked_is_not_waited_for(
+    run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    image = small(os.urandom(1000))
+    (layer,) = image.content["layers"]
+    faulty_registry.add("abandoned", "1", image)
+    name = f"{faulty_registry.address}/abandoned:1"
+    assert run("shifterimg", "pull", f"{faulty_registry.address}/none:1").returncode == 66
+    lock = run.store / "locks" / f"blob.{layer['digest'].removeprefix('sha256:')[:3]}.lock"
+    # As of a worker on a node that hangs: it is buried, but has its locks.
+    with locks.lock(lock):
+        lock.chmod(0o666)
+        # A stall of a living worker would be borne much longer.
+        done = run("shifterimg", "pull", name, timeout=blobs._LONGEST_STALL / 2)
+        assert done.returncode == 0, done.stderr
+    assert not [path for path in (run.store / "cache").rglob("*") if ".part" in path.name]

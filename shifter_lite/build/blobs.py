@@ -38,8 +38,13 @@ _ON_THE_WAY = "it was changed where it lies, or on the way: try again, or tell w
 Progress = Callable[[int], None]
 # Reads up to so many bytes; none at the end.
 Read = Callable[[int], bytes]
-# Takes what keeps others from the blob with this digest, or returns None if another has it.
+# Takes what keeps others from the blob with this digest, or returns None if another has it;
+# raises Abandoned if nobody who lives has it.
 Lock = Callable[[str], AbstractContextManager[object] | None]
+
+
+class Abandoned(Exception):
+    """Something is locked by nobody who lives: a node that hangs keeps its locks."""
 
 
 class Source(Protocol):
@@ -161,9 +166,10 @@ class Blob:
         return False
 
     def _drop_part(self, lock: Lock) -> None:
-        if (taken := lock(self.layer.digest)) is not None:
-            with taken:
-                self.part.unlink(missing_ok=True)
+        with suppress(Abandoned):
+            if (taken := lock(self.layer.digest)) is not None:
+                with taken:
+                    self.part.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -220,6 +226,20 @@ class Blob:
 
     def _bring_alone(self, source: Source, lock: Lock, progress: Progress, stop: Event) -> None:
         """Bring the blob unless another worker does; who gets no further is not waited for."""
+        try:
+            taken = self._await(lock, stop)
+        except Abandoned:
+            # It may be stopped, or its host may be gone: then this is for ourselves.
+            self.part = self.part.with_name(f".{self.part.name}.{self._mark}")
+            taken = nullcontext()
+        with taken:
+            # Whoever had the lock before may have brought it.
+            if not self._found(progress):
+                self.fresh = True
+                self._download(source, progress)
+
+    def _await(self, lock: Lock, stop: Event) -> AbstractContextManager[object]:
+        """Take LOCK; raises Abandoned if who has it gets no further, or RegistryBusy on STOP."""
         size, since = -1, time.monotonic()
         while (taken := lock(self.layer.digest)) is None:
             if stop.wait(_PATIENCE):
@@ -229,15 +249,8 @@ class Blob:
                 if now != size:
                     size, since = now, time.monotonic()
             if time.monotonic() - since > _LONGEST_STALL:
-                # It may be stopped, or its host may be gone: then this is for ourselves.
-                self.part = self.part.with_name(f".{self.part.name}.{self._mark}")
-                taken = nullcontext()
-                break
-        with taken:
-            # Whoever had the lock before may have brought it.
-            if not self._found(progress):
-                self.fresh = True
-                self._download(source, progress)
+                raise Abandoned
+        return taken
 
     def _download(self, source: Source, progress: Progress) -> None:
         self._file = FileIO(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")

@@ -14,6 +14,7 @@ from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
 from shifter_lite.records import Entry, Image
+from shifter_lite.request import request_uid
 
 # All that may lie in a store that nobody works on, and in which nobody waits.
 _SETTLED = re.compile(
@@ -73,7 +74,7 @@ def answered(store: Path, request: str) -> str:
     Nobody works on STORE any more; REQUEST's owner reads its status, and then nothing is left.
     """
     layout = Layout(store)
-    answer = status.read(layout, request)
+    answer = status.read(layout, request, request_uid(request))
     (place,) = files(store, "spool")
     assert re.fullmatch(rf"spool/done/\d{{8}}/{request}", place), (place, answer)
     assert answer.state == "READY", answer
