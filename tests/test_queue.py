@@ -261,6 +261,32 @@ def test_what_is_handed_back_is_claimed_again(layout: Layout, worker: Worker) ->
         assert status.read(layout, asked.name) == Status(state="PENDING")
 
 
+def test_what_was_told_its_end_is_not_told_that_it_waits_when_it_is_handed_back(
+    layout: Layout, worker: Worker
+) -> None:
+    asked = put(layout)
+    # By a worker that died before it could move the request.
+    reporter = status.Reporter(layout, asked.name, os.geteuid())
+    reporter(Status(state="READY"))
+    (batch,) = batches(worker)
+    batch.hand_back()
+    assert status.read(layout, asked.name).state == "READY"
+    assert os.listdir(layout.submitted) == [asked.name]
+
+
+def test_a_request_goes_where_its_owner_was_told_that_it_went(
+    layout: Layout, worker: Worker
+) -> None:
+    asked = put(layout)
+    (batch,) = batches(worker)
+    # By a worker that was taken for dead, and woke just before it told the end.
+    reporter = status.Reporter(layout, asked.name, os.geteuid())
+    reporter(Status(state="READY"))
+    end(batch, "FAILURE")
+    assert status.read(layout, asked.name).state == "READY"
+    assert [path.name for path in layout.done.glob("*/*")] == [asked.name]
+
+
 def test_a_worker_that_ends_hands_back_what_it_has(layout: Layout) -> None:
     asked = put(layout)
     with Worker(layout, stores.identity(layout)) as worker:

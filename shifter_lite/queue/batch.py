@@ -105,14 +105,18 @@ class Batch:
                 member.reporter(status)
             answered: set[Path] = set()
             while self._members:
-                answered.add(self._end(self._members[-1], good=status.state == "READY"))
+                member = self._members[-1]
+                answered.add(self._end(member, good=_told(member, status) == "READY"))
             settle(self._layout, *answered)
 
     def hand_back(self) -> None:
         """Let other workers have them."""
         with self._mutex:
             for member in self._members:
-                member.reporter(Status(state="PENDING"))
+                told = member.reporter.newest()
+                # One that was told its end, by a worker that died then, is only to be moved.
+                if told is None or not told.ended:
+                    member.reporter(Status(state="PENDING"))
                 with suppress(Lost):
                     member.claim.hand_back()
                 member.close()
@@ -123,3 +127,12 @@ class Batch:
         member.close()
         self._members.remove(member)
         return where
+
+
+def _told(member: _Member, status: Status) -> str:
+    """Return the state with which the owner of MEMBER was told its end, if not with STATUS.
+
+    A worker that was taken for dead may have told him, before it knew.
+    """
+    newest = member.reporter.newest() if member.reporter.overtaken else None
+    return newest.state if newest is not None and newest.ended else status.state

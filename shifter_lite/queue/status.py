@@ -48,6 +48,8 @@ class Reporter:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._path, self._uid = layout.status / name, uid
         self._silent = False
+        # Whether somebody else has reported meanwhile, so that what we say is not the last word.
+        self.overtaken = False
         self._number = 0
         # Once: what another says later, who took us for dead, is not ours to go on with.
         with suppress(OSError), _opened(self._path, self._uid) as fd:
@@ -80,7 +82,7 @@ class Reporter:
             os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
             # Somebody else reports on this request, who took us for dead, or its owner does.
-            self._silent = True
+            self._silent = self.overtaken = True
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(hidden, dir_fd=fd)
