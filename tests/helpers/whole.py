@@ -37,6 +37,11 @@ def names(store: Path) -> dict[str, str]:
     return found
 
 
+def _is_for_all(path: Path) -> bool:
+    """Return whether everybody may read the file PATH, and look into its directory."""
+    return path.stat().st_mode & 0o044 == 0o044 and path.parent.stat().st_mode & 0o055 == 0o055
+
+
 def _generation(store: Path, path: Path) -> dict[str, str]:
     number = int(path.name.split(".")[1])
     with path.open("rb") as file:
@@ -44,9 +49,11 @@ def _generation(store: Path, path: Path) -> dict[str, str]:
         assert dict(index.meta())["generation"] == str(number), path
         items = {key: value for key, value in index.items() if key != resolve.META}
     layout, found = Layout(store), {}
+    assert _is_for_all(path), path
     for key, value in items.items():
         entry = Entry.from_bytes(key, value)
         assert layout.image(entry.id).stat().st_size == entry.size, (path, key)
+        assert _is_for_all(layout.image(entry.id)), (path, key)
         record = Image.from_bytes(layout.record(entry.id).read_bytes())
         assert (record.id, record.size) == (entry.id, entry.size), (path, key)
         found[key.decode()] = entry.id
