@@ -16,6 +16,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from shifter_lite import logs
 from shifter_lite.build import squash
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, Damaged
@@ -24,7 +25,7 @@ from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
 from shifter_lite.records import Entry, Image
 from shifter_lite.request import Request, is_request_name, request_time
-from shifter_lite.steps import log, read_record
+from shifter_lite.steps import read_record
 
 if TYPE_CHECKING:
     from shifter_lite.catalog.images import Catalog, Pull
@@ -74,7 +75,7 @@ def catalogue(
     try:
         images.use(path, tell)
     except (Damaged, OSError, sqlite3.Error) as error:
-        log.warning("the catalog lacks generation %d: %s", generation, error)
+        logs.warning("the catalog lacks a generation", generation=generation, reason=error)
 
 
 class Rebuilt(NamedTuple):
@@ -125,7 +126,7 @@ def _read(layout: Layout, image_id: str) -> Image | None:
     try:
         return Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
     except (Damaged, FileNotFoundError) as error:
-        log.warning("the catalog lacks the image %s: %s", image_id, error)
+        logs.warning("the catalog lacks an image", id=image_id, reason=error)
         return None
 
 

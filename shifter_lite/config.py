@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,32 @@ _PLAIN_PATH = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
 _HIGHEST_LEVEL = 19
 # Of a number that may not be 0.  A heart beats every 2 seconds.
-_LOWEST = {"lease_seconds": 6, "poll_seconds": 0.01, "queue.waiting_per_user": 1}
+_LOWEST = {
+    "executor.cpus": 1,
+    "executor.jobs": 1,
+    "executor.minutes": 1,
+    "executor.poll_seconds": 0.1,
+    "lease_seconds": 6,
+    "poll_seconds": 0.01,
+    "queue.waiting_per_user": 1,
+}
+# What texts must match.
+_WORDS = {
+    "executor.kind": "local|slurm",
+    "executor.partition": "[A-Za-z0-9._,-]*",
+    "executor.account": "[A-Za-z0-9._-]*",
+    "executor.memory": "([0-9]+[KMGT]?)?",
+}
+_OPTION = re.compile(r"[a-z][a-z0-9-]+(=[A-Za-z0-9._,:+@/=&|*()\[\]-]+)?")
+# Options of sbatch on which it depends that jobs do what they should, and with whose rights.
+_OUR_OPTIONS = frozenset(
+    (
+        *("array", "chdir", "cpus-per-task", "error", "export", "export-file", "get-user-env"),
+        *("gid", "input", "job-name", "no-requeue", "nodes", "ntasks", "ntasks-per-node"),
+        *("open-mode", "output", "parsable", "quiet", "requeue", "test-only", "uid", "usage"),
+        *("help", "version", "wait", "wait-all-nodes", "wckey", "wrap"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +119,30 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Executor:
+    """Where images are built; every field is a key of the table ``executor``.
+
+    ``kind`` is ``local``, on the worker's own node, or ``slurm``, each as a batch job, of which a
+    worker has at most ``jobs`` at a time.  ``partition``, ``account``, ``minutes``, ``cpus``,
+    ``memory`` (like ``8G``) and ``extra``, further options of sbatch without their dashes, are
+    what a job asks for; empty ones are for Slurm to choose.  Every ``poll_seconds`` Slurm is asked
+    which jobs have ended; for ``patience_seconds`` a request
+    waits for a Slurm that does not answer.
+    """
+
+    kind: str = "local"
+    jobs: int = 4
+    partition: str = ""
+    account: str = ""
+    minutes: int = 60
+    cpus: int = 4
+    memory: str = ""
+    extra: tuple[str, ...] = ()
+    poll_seconds: float = 5.0
+    patience_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """How this site wants things; every field is a key of ``shifter_lite.toml``.
 
@@ -114,12 +163,18 @@ class Site:
     lease_seconds: float = 60.0
     compression_level: int = 3
     queue: Queue = field(default_factory=Queue)
+    executor: Executor = field(default_factory=Executor)
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     registries: Registries = field(default_factory=Registries)
 
 
-_TABLES: dict[str, type[Any]] = {"Limits": Limits, "Policy": Policy, "Queue": Queue}
+_TABLES: dict[str, type[Any]] = {
+    "Executor": Executor,
+    "Limits": Limits,
+    "Policy": Policy,
+    "Queue": Queue,
+}
 
 
 def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
@@ -210,16 +265,22 @@ def _checked(kind: str, value: Any, where: str) -> Any:
         return registries.parse(value)
     if kind in _TABLES and isinstance(value, dict):
         return _table(_TABLES[kind], value, f"{where}.")
-    if where == "queue.admins" and isinstance(value, list):
-        return tuple(_login(name, where) for name in value)
     if kind == "tuple[str, ...]" and isinstance(value, list):
-        return tuple(_plain_path(path, where) for path in value)
+        read = _MEMBERS.get(where, _plain_path)
+        return tuple(read(member, where) for member in value)
     wanted = _TYPES.get(kind, ())
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise BadConfig(f"{where} = {value!r} is not of type {kind}")
+    return _fitting(value, where)
+
+
+def _fitting(value: Any, where: str) -> Any:
+    """Return VALUE, which is of the right type, if WHERE may have it."""
     lowest = _LOWEST.get(where, 0)
     if isinstance(value, int | float) and not value >= lowest:
         raise BadConfig(f"{where} = {value!r} is too low", hint=f"at least {lowest}")
+    if where in _WORDS and not re.fullmatch(_WORDS[where], value):
+        raise BadConfig(f"{where} = {value!r} cannot be", hint=f"it matches {_WORDS[where]}")
     if where == "compression_level" and value not in range(1, _HIGHEST_LEVEL + 1):
         raise BadConfig(f"{where} = {value!r}", hint=f"zstd's levels are 1 to {_HIGHEST_LEVEL}")
     return value
@@ -231,10 +292,29 @@ def _login(name: Any, where: str) -> str:
     return str(name)
 
 
+def _option(text: Any, where: str) -> str:
+    """Return TEXT, an option of sbatch, unless it is one that only we may choose."""
+    if not isinstance(text, str) or not _OPTION.fullmatch(text):
+        raise BadConfig(
+            f"{where}: {text!r} is no option of sbatch",
+            hint="write options without dashes: 'qos=low', 'exclusive'",
+        )
+    name = text.partition("=")[0]
+    if name in _OUR_OPTIONS:
+        raise BadConfig(f"{where}: {name!r} is not for the site to choose")
+    return text
+
+
 def _plain_path(path: Any, where: str) -> str:
     if not isinstance(path, str) or not _PLAIN_PATH.fullmatch(path) or _DOTS.search(path):
         raise BadConfig(f"{where}: {path!r} is not a plain absolute path")
     return path
+
+
+_MEMBERS: dict[str, Callable[[Any, str], str]] = {
+    "executor.extra": _option,
+    "queue.admins": _login,
+}
 
 
 def _host_platform() -> str:

@@ -13,6 +13,7 @@
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
     ├── TooMany       75  one user's requests are more than the site allows
     ├── Unanswered    75  no worker has answered yet; it may still
+    ├── ClusterBusy   75  the batch system did not answer; asking again later may help
     ├── Denied        77  the registry or the filesystem does not let us
     ├── BadConfig     78  the site's configuration is wrong
     └── Cancelled     79  who asked has cancelled the request
@@ -113,6 +114,13 @@ class TooMany(ShifterError):
     """One user asks for more than the site allows at a time."""
 
     exit_code = 75
+
+
+class ClusterBusy(ShifterError):
+    """The batch system did not answer; asking again later may help."""
+
+    exit_code = 75
+    usual_hint = "ask again later"
 
 
 class Denied(ShifterError):

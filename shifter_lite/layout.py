@@ -35,6 +35,7 @@ TREE = (
     ),
     Place("workers", 0o750, "worker", "WORKER.NNNNNNNNNN: heartbeats"),
     Place("builds", 0o750, "worker", "KEY.WORKER: which image is being built, and by whom"),
+    Place("jobs", 0o700, "worker", "WORKER.NONCE: what a worker and its batch job tell each other"),
     Place("locks", 0o750, "worker", "lock files; never the locked thing itself"),
 )
 
@@ -104,6 +105,11 @@ class Layout:
     def builds(self) -> Path:
         """What is being built."""
         return self.root / "builds"
+
+    @property
+    def jobs(self) -> Path:
+        """What workers and their batch jobs tell each other."""
+        return self.root / "jobs"
 
     @property
     def locks(self) -> Path:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from shifter_lite import durable
+from shifter_lite import durable, logs
 from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
-from shifter_lite.errors import BadImage, Damaged
+from shifter_lite.errors import BadImage, Damaged, ShifterError
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
@@ -29,10 +28,6 @@ from shifter_lite.queue import locks, marks
 from shifter_lite.queue.worker import Worker
 from shifter_lite.records import Config, Content, Entry, Image
 from shifter_lite.request import Request, Status
-
-log = logging.getLogger("shifter-worker")
-# A user who pulls on a single box sees the error itself, once.
-log.addHandler(logging.NullHandler())
 
 Report = Callable[[Status], None]
 Source = Registry | local.Stored | local.Squashfs
@@ -100,10 +95,30 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
 @contextmanager
 def building(bench: Bench, manifest: Manifest) -> Iterator[None]:
     """Be the only one meanwhile who builds the image of MANIFEST; raises Elsewhere."""
-    recipe = squash.recipe(bench.compressor, bench.site.policy)
-    key = hashlib.sha256(f"{manifest.digest} {recipe}".encode()).hexdigest()[:32]
-    with marks.building(bench.layout, key, bench.worker.name, bench.worker.census):
+    with marks.building(
+        bench.layout, build_key(bench, manifest), bench.worker.name, bench.worker.census
+    ):
         yield
+
+
+def build_key(bench: Bench, manifest: Manifest) -> str:
+    """Return what the build of MANIFEST is called in ``builds/``."""
+    recipe = squash.recipe(bench.compressor, bench.site.policy)
+    return hashlib.sha256(f"{manifest.digest} {recipe}".encode()).hexdigest()[:32]
+
+
+_LONGEST_TEXT = 2000
+
+
+def failure(error: ShifterError) -> Status:
+    """Return how a requester hears of ERROR."""
+    fact, hint = short(str(error)), short(error.hint)
+    return Status(state="FAILURE", fact=fact, hint=hint, exit_code=error.exit_code)
+
+
+def short(text: str) -> str:
+    """Return TEXT, which may quote an image's, as people can read it and a status can hold it."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def _built_key(digest: str, recipe: str) -> str:
@@ -162,7 +177,7 @@ def _make(
         return _make_once(bench, source, at_once, manifest, config, report)
     except Damaged as error:
         # So a power loss leaves the cache, which is never synced: that is nobody's failure.
-        log.warning("once more, without what was damaged: %s", error)
+        logs.warning("once more, without what was damaged", reason=error)
     return _make_once(bench, source.afresh(), at_once, manifest, config, report)
 
 
@@ -242,6 +257,19 @@ def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Repo
     return image
 
 
+def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Image:
+    """Build the image of MANIFEST from SOURCE, or take it over where it is built already.
+
+    Puts its record beside it.  Raises what SOURCE does, and BadImage.
+    """
+    if isinstance(source, local.Squashfs):
+        image = adopt(bench, source, manifest, report)
+    else:
+        image = make_image(bench, source, manifest, source.config(manifest), report)
+    write_record(bench, image)
+    return image
+
+
 def write_record(bench: Bench, image: Image) -> None:
     """Put the record of IMAGE beside it."""
     path = bench.layout.record(image.id)
@@ -280,7 +308,7 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published
     # The lock saves work: with or without it, no two can publish the same generation.
     with locks.patiently(bench.layout.locks / "publish.lock", _PUBLISH_SECONDS) as had:
         if not had:
-            log.warning("somebody holds the lock of publishing, and does not publish")
+            logs.warning("somebody holds the lock of publishing, and does not publish")
         return publish.publish(
             bench.layout.index,
             names,

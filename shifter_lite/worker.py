@@ -9,14 +9,15 @@ from __future__ import annotations
 import pwd
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
+from typing import TYPE_CHECKING, Self
 
-from shifter_lite import cataloguing, config, steps, store
-from shifter_lite.build import blobs, local
+from shifter_lite import cataloguing, config, logs, steps, store
+from shifter_lite.build import blobs
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
@@ -27,23 +28,28 @@ from shifter_lite.errors import (
     TooMany,
     from_oserror,
 )
+from shifter_lite.executor import order as orders
+from shifter_lite.executor.order import Job, JobLost, Submitted
+from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
 from shifter_lite.queue import marks, status
 from shifter_lite.queue.attendant import Unwanted
-from shifter_lite.queue.batch import Batch, Report
+from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.marks import Elsewhere
 from shifter_lite.queue.presence import Lost
 from shifter_lite.queue.sweep import sweep
 from shifter_lite.queue.turns import Fairness
 from shifter_lite.queue.worker import Listener, Worker
-from shifter_lite.records import Image
+from shifter_lite.records import Entry, Image
 from shifter_lite.request import Request, Status
-from shifter_lite.steps import Bench, log
+from shifter_lite.steps import Bench
+
+if TYPE_CHECKING:
+    from shifter_lite.executor.jobs import Jobs
 
 _TIDY_SECONDS = 3600.0
-_LONGEST_TEXT = 2000
 # How often we look whether what others build is ready, and whether they live.
 _OPEN_SECONDS = 0.2
 _RECOVER_SECONDS = 1.0
@@ -51,11 +57,14 @@ _RECOVER_SECONDS = 1.0
 _OWNER = re.compile(r"[.]([A-Za-z0-9-]+[.][0-9]+[.][A-Za-z0-9]+)$")
 
 
-def build(bench: Bench, batch: Batch) -> Image:
-    """Turn one request, and all that are equal, into one published image."""
+def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
+    """Turn one request, and all that are equal, into one published image.
+
+    Raises Elsewhere if it is being built already, and Submitted if one of JOBS builds it.
+    """
     request, report = batch.request, batch.report
     report(Status(state="PULLING"))
-    with steps.opened(bench, request) as source, ExitStack() as alone:
+    with steps.opened(bench, request) as source, _closed_unless_held(jobs) as alone:
         manifest = source.manifest(request.platform)
         steps.check_digest(request, manifest)
         image, built = steps.find(bench, manifest, source), False
@@ -65,24 +74,49 @@ def build(bench: Bench, batch: Batch) -> Image:
             alone.enter_context(steps.building(bench, manifest))
             # Whoever built it before us may just have been ready.
             image = steps.find(bench, manifest, source)
+        if image is None and jobs is not None:
+            raise Submitted(jobs.submit(bench, request, manifest, alone))
         if image is None:
-            image, built = _make(bench, source, manifest, report), True
-            steps.write_record(bench, image)
-        report(Status(state="PUBLISHING"))
-        names = steps.names_of(request, manifest, image)
-        published = steps.publish_names(bench, names)
+            image, built = steps.make(bench, source, manifest, report), True
+        named = _publish(bench, batch, manifest, image)
+    _note(bench, batch, image, *named, built=built)
+    return image
+
+
+@contextmanager
+def _closed_unless_held(jobs: Jobs | None) -> Iterator[ExitStack]:
+    """Yield what is closed in the end, whatever interrupts us, unless one of JOBS holds it."""
+    alone = ExitStack()
+    try:
+        yield alone
+    finally:
+        if jobs is None or not jobs.holds(alone):
+            alone.close()
+
+
+def _publish(
+    bench: Bench, batch: Batch, manifest: Manifest, image: Image
+) -> tuple[Mapping[str, Entry], Published]:
+    """Let IMAGE, that of MANIFEST, have the names that BATCH asks for; return them."""
+    batch.report(Status(state="PUBLISHING"))
+    names = steps.names_of(batch.request, manifest, image)
+    return names, steps.publish_names(bench, names)
+
+
+def _note(
+    bench: Bench,
+    batch: Batch,
+    image: Image,
+    names: Mapping[str, Entry],
+    published: Published,
+    *,
+    built: bool,
+) -> None:
+    """Do what can wait until IMAGE is there, under NAMES."""
     path = cataloguing.catalog_path(bench.site, bench.store)
     cataloguing.catalogue(bench.layout, path, batch.requests, image, names, published, built=built)
     if built:
         blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
-    return image
-
-
-def _make(bench: Bench, source: steps.Source, manifest: Manifest, report: Report) -> Image:
-    """Build the image of MANIFEST from SOURCE, or take it over where it is built already."""
-    if isinstance(source, local.Squashfs):
-        return steps.adopt(bench, source, manifest, report)
-    return steps.make_image(bench, source, manifest, source.config(manifest), report)
 
 
 def run(bench: Bench) -> None:
@@ -90,9 +124,11 @@ def run(bench: Bench) -> None:
     # Only who waits for requests pays for loading what waiting needs.
     from shifter_lite.queue.watch import Watch  # noqa: PLC0415
 
-    shift = _Shift(bench)
     backlog = bench.worker.backlog
-    with Watch(bench.layout.submitted, pause=bench.site.poll_seconds) as watch:
+    with (
+        _Shift(bench) as shift,
+        Watch(bench.layout.submitted, pause=bench.site.poll_seconds) as watch,
+    ):
         while True:
             try:
                 shift.tidy_sometimes()
@@ -100,7 +136,7 @@ def run(bench: Bench) -> None:
                     continue
             except OSError as error:
                 # What we had is handed back; whoever looks after the filesystem sees this.
-                log.error("the store's filesystem has trouble: %s", error)
+                logs.error("trouble with the filesystem", reason=error)
                 time.sleep(bench.site.poll_seconds)
             watch.wait(_OPEN_SECONDS if shift.busy else None)
             time.sleep(backlog.due_in())
@@ -111,11 +147,11 @@ def drain(bench: Bench, listener: Listener | None = None, *, patient: bool = Fal
 
     If PATIENT, stay until it is known whether the workers live that have the others.
     """
-    shift = _Shift(bench, listener)
-    shift.tidy_sometimes()
-    while shift.turn() or shift.left() or (patient and bench.worker.undecided()):
-        if shift.idle:
-            time.sleep(_OPEN_SECONDS)
+    with _Shift(bench, listener) as shift:
+        shift.tidy_sometimes()
+        while shift.turn() or shift.left() or (patient and bench.worker.undecided()):
+            if shift.idle:
+                time.sleep(_OPEN_SECONDS)
 
 
 def again(work: Callable[[], None]) -> None:
@@ -124,7 +160,7 @@ def again(work: Callable[[], None]) -> None:
         try:
             return work()
         except Lost as lost:
-            log.warning("taken for dead: %s; beginning again under a new name", lost)
+            logs.warning("taken for dead", worker=lost)
 
 
 @contextmanager
@@ -169,10 +205,11 @@ def _uid(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A batch that waits for what another worker builds as KEY."""
+    """A batch that waits for what another worker builds as KEY, or for JOB of our own."""
 
     batch: Batch
-    key: str
+    key: str = ""
+    job: Job | None = None
 
 
 class _Shift:
@@ -184,6 +221,21 @@ class _Shift:
         self._open: list[_Open] = []
         self._tidied = self._looked = self._recovered = float("-inf")
         self.idle = False
+        self._life = ExitStack()
+        self._jobs: Jobs | None = None
+
+    def __enter__(self) -> Self:
+        """Begin.  A user's own store needs no batch system."""
+        how = self._bench.site.executor
+        if how.kind != "local" and self._bench.logins is None:
+            from shifter_lite.executor.jobs import Jobs  # noqa: PLC0415  # few sites have them
+
+            self._jobs = self._life.enter_context(Jobs(self._bench.layout, how))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End, and cancel what was given to others."""
+        self._life.close()
 
     @property
     def busy(self) -> bool:
@@ -197,13 +249,15 @@ class _Shift:
         self._worker.backlog.refresh()
         rejected = self._reject()
         followed = self._follow()
-        found = self._worker.next(self._listener)
+        found = None
+        if self._jobs is None or self._jobs.has_room():
+            found = self._worker.next(self._listener)
         if isinstance(found, Rejected):
             self._tell(found)
         elif found is not None:
             self._worker.take(found, _log_cancelled)
             found.settle_ended()
-            self._answer(found)
+            self._answer(found, self._build)
         self.idle = not (recovered or rejected or followed or found)
         return not self.idle
 
@@ -221,7 +275,7 @@ class _Shift:
         self._recovered = clock
         recovered = self._worker.recover(partial(steps.fence, self._bench))
         if recovered:
-            log.info("recovered %d requests of dead workers", recovered)
+            logs.info("recovered", requests=recovered)
             self._worker.backlog.refresh(now=True)
         return bool(recovered)
 
@@ -240,9 +294,14 @@ class _Shift:
         reporter = status.Reporter(self._bench.layout, rejected.name, rejected.uid)
         newest = reporter.newest()
         if newest is None or not newest.ended:
-            reporter(_failure(rejected.error))
+            reporter(steps.failure(rejected.error))
         reporter.close()
-        log.warning("rejected %r of uid %d: %s", rejected.name, rejected.uid, rejected.error)
+        logs.warning(
+            "rejected",
+            request=rejected.name,
+            user=rejected.uid,
+            reason=steps.short(str(rejected.error)),
+        )
 
     def _follow(self) -> bool:
         """Answer what waited for another worker, which is ready, or gave up, or died."""
@@ -250,58 +309,97 @@ class _Shift:
         if now - self._looked < _OPEN_SECONDS:
             return False
         self._looked = now
-        layout, worker = self._bench.layout, self._worker
         for each in self._open:
             if not each.batch.wanted():
-                self._open.remove(each)
-                worker.leave(each.batch)
+                self._give_up(each)
                 return True
-            if not marks.is_built(layout, each.key, worker.census, by_others_than=worker.name):
+            if self._is_over(each):
                 self._open.remove(each)
-                self._answer(each.batch)
+                make = partial(self._take_over, each.job) if each.job else self._build
+                self._answer(each.batch, make)
                 return True
         return False
 
-    def _answer(self, batch: Batch) -> None:
-        """Answer BATCH, one way or the other; hand it back if we are interrupted."""
+    def _is_over(self, each: _Open) -> bool:
+        if each.job and self._jobs:
+            return self._jobs.is_over(each.job, each.batch.report)
+        return not marks.is_built(self._bench.layout, each.key, self._worker.census)
+
+    def _give_up(self, each: _Open) -> None:
+        self._open.remove(each)
+        if each.job and self._jobs:
+            self._jobs.leave(each.job)
+        self._worker.leave(each.batch)
+
+    def _build(self, batch: Batch) -> Image:
+        return build(self._bench, batch, self._jobs)
+
+    def _take_over(self, job: Job, batch: Batch) -> Image:
+        """Publish for BATCH what JOB has built."""
+        assert self._jobs is not None
+        with self._jobs.result(job) as image_id:
+            image = steps.read_record(self._bench.layout, image_id)
+            named = _publish(self._bench, batch, job.order.manifest, image)
+        _note(self._bench, batch, image, *named, built=True)
+        return image
+
+    def _answer(self, batch: Batch, make: Callable[[Batch], Image]) -> None:
+        """Answer BATCH with what MAKE returns, or why there is none."""
+        try:
+            self._try_to_answer(batch, make)
+        finally:
+            if self._jobs is not None:
+                # We may have been interrupted anywhere.
+                self._jobs.keep_only([each.job for each in self._open])
+
+    def _try_to_answer(self, batch: Batch, make: Callable[[Batch], Image]) -> None:
         try:
             if batch.wanted():
-                self._build(batch)
+                self._try(batch, make)
         except Elsewhere as elsewhere:
-            self._open.append(_Open(batch, elsewhere.key))
+            self._open.append(_Open(batch, key=elsewhere.key))
             return
+        except Submitted as submitted:
+            self._open.append(_Open(batch, job=submitted.job))
+            # It may be long until the job begins.
+            batch.report(Status(state="PENDING"))
+            return
+        except JobLost as lost:
+            logs.warning("requeued", **_said(batch.request), reason=lost)
+            batch.hand_back()
         except Unwanted:
-            log.info("stopped %s: nobody wants it any more", batch.request.image)
+            logs.info("stopped", **_said(batch.request))
         except BaseException:
             batch.hand_back()
             self._worker.leave(batch)
             raise
         self._worker.leave(batch)
 
-    def _build(self, batch: Batch) -> None:
+    def _try(self, batch: Batch, make: Callable[[Batch], Image]) -> None:
         started = time.monotonic()
         try:
             with self._worker.guarding(batch):
-                image = build(self._bench, batch)
-        except Elsewhere:
+                image = make(batch)
+        except (Elsewhere, Submitted, JobLost):
             raise
         except (ShifterError, OSError) as error:
             self._fail(batch, error if isinstance(error, ShifterError) else from_oserror(error))
         except Exception as error:  # noqa: BLE001  # a bug, and one request's bug must not stop others
-            log.error("a bug, shown by %s", batch.request.name, exc_info=error)
+            logs.error("bug", error, **_said(batch.request))
             self._fail(batch, BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it"))
         else:
             seconds = time.monotonic() - started
             requests = batch.requests
             self._end(batch, Status(state="READY", image_id=image.id))
             for request in requests:
-                log.info("ready %s %s %s %.2fs", request.name, request.image, image.id, seconds)
+                logs.info("ready", **_said(request), id=image.id, seconds=seconds)
 
     def _fail(self, batch: Batch, error: ShifterError) -> None:
         requests = batch.requests
-        self._end(batch, _failure(error))
+        self._end(batch, steps.failure(error))
         for request in requests:
-            log.warning("failed %s %s: %s", request.name, request.image, _short(str(error)))
+            reason = steps.short(str(error))
+            logs.warning("failed", **_said(request), code=error.exit_code, reason=reason)
 
     def _end(self, batch: Batch, end: Status) -> None:
         # Who was taken for dead has no last word.
@@ -316,7 +414,17 @@ class _Shift:
 
 
 def _log_cancelled(request: Request) -> None:
-    log.info("cancelled %s %s", request.name, request.image)
+    logs.info("cancelled", **_said(request))
+
+
+def _said(request: Request) -> dict[str, object]:
+    """Return what the log says of REQUEST."""
+    return {
+        "request": request.name,
+        "user": request.uid,
+        "image": request.image,
+        "platform": request.platform,
+    }
 
 
 def _refuse(bench: Bench, batch: Batch) -> None:
@@ -325,25 +433,16 @@ def _refuse(bench: Bench, batch: Batch) -> None:
     error = TooMany(
         f"more than {most} of your requests are waiting", hint="ask again once they are answered"
     )
-    batch.end(_failure(error))
-    log.warning("refused %s %s: %s", batch.request.name, batch.request.image, error)
-
-
-def _failure(error: ShifterError) -> Status:
-    fact, hint = _short(str(error)), _short(error.hint)
-    return Status(state="FAILURE", fact=fact, hint=hint, exit_code=error.exit_code)
-
-
-def _short(text: str) -> str:
-    """Return TEXT, which may quote an image's, as people can read it and a status can hold it."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    batch.end(steps.failure(error))
+    logs.warning("refused", **_said(batch.request), code=error.exit_code, reason=error)
 
 
 def _tidy(bench: Bench) -> None:
     """Remove what is too old, and what dead workers left."""
     sweep(bench.layout)
-    bench.worker.bury_idle()
+    bench.worker.bury_idle(partial(steps.fence, bench))
     layout = bench.layout
+    orders.tidy(layout, bench.worker.census.dead)
     for place in (layout.images, layout.blobs, layout.index):
         for path in (*place.glob(".*"), *place.glob("??/.*")):
             # Others have hidden names of their own: NFS for what is removed and still open.

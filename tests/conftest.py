@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.helpers import debian, faulty, users
+from tests.helpers import debian, faulty, gluster, users
 from tests.helpers import registry as registries
+from tests.helpers.ends import Ends
 from tests.helpers.users import User as User
 
 _TIMEOUT = 120.0
@@ -136,13 +137,18 @@ def service() -> Iterator[User]:
 
 
 @pytest.fixture
-def site(run: Runner, service: User, workdir: Path) -> Runner:
+def site(service: User, workdir: Path) -> Runner:
     """What runs programs as the service account, on a store that all may ask."""
-    workdir.chmod(0o755)
-    home = workdir / "service"
-    home.mkdir()
+    return made_site(service, workdir)
+
+
+def made_site(service: User, place: Path) -> Runner:
+    """Make a store in PLACE that all may ask; return what runs programs on it as SERVICE."""
+    place.chmod(0o755)
+    home = place / "service"
+    home.mkdir(exist_ok=True)
     os.chown(home, service.uid, service.gid)
-    runner = replace(run, user=service, home=home, store=home / "store")
+    runner = Runner(user=service, home=home, store=home / "store")
     done = runner("shifter-admin", "init")
     assert done.returncode == 0, done.stderr
     return runner
@@ -164,6 +170,31 @@ def killer_program() -> Iterator[Path]:
         source = Path(__file__).with_name("helpers") / "killer.c"
         subprocess.run(["gcc", *strict, "-o", program, source], check=True)
         yield program
+
+
+@pytest.fixture(scope="session")
+def volume() -> Iterator[Ends]:
+    """Two clients of one GlusterFS volume."""
+    if what := gluster.missing():
+        pytest.skip(what)
+    with gluster.volume() as made:
+        yield made
+
+
+@pytest.fixture(params=["local", "gluster"])
+def ends(request: pytest.FixtureRequest, service: User) -> Iterator[Ends]:
+    """Two ways to one directory of the service account's: the same one, or by two clients."""
+    if os.getuid() != 0:
+        pytest.skip("only root may make hosts of its own")
+    if request.param == "gluster":
+        volume: Ends = request.getfixturevalue("volume")
+        with users.directory(service, str(volume.a)) as path:
+            path.chmod(0o755)
+            yield volume.under(path.name)
+        return
+    with users.directory(service) as path:
+        path.chmod(0o755)
+        yield Ends(name="local", a=path, b=path, disks=(path,))
 
 
 @pytest.hookimpl(wrapper=True)

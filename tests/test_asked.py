@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from tests.conftest import Runner
 from tests.helpers import faulty, images, users
 from tests.helpers.processes import running, until
 from tests.helpers.users import User
+from tests.test_end_to_end import README
 from tests.test_worker import small, spool
 
 _PATIENCE = 60.0
@@ -157,6 +159,34 @@ def test_on_a_single_box_who_waits_does_the_work(run: Runner, registry: str) -> 
     assert waited.returncode == 0, waited.stderr
     assert waited.stdout.endswith("status: READY\n")
     assert queue(run) == []
+
+
+def test_on_a_single_box_a_request_that_is_lost_is_not_waited_for(
+    run: Runner, registry: str
+) -> None:
+    name = run("shifterimg", "pull", "--no-wait", f"{registry}/lost:1").stdout.strip()
+    (run.store / "spool/new" / name).unlink()
+    assert queue(run)[0]["state"] == "PENDING"
+    done = run("shifterimg", "wait", name)
+    assert done.returncode == 66
+    assert f"'{name}'" in done.stderr
+
+
+def test_the_readmes_commands_do_what_it_says(site: Runner, asker: Runner, registry: str) -> None:
+    images.push(registry, "readme", "1", small())
+    (block,) = re.findall(r"```sh\n(shifterimg pull --no-wait (?:(?!```).*\n)*)```", README)
+    commands = [line.partition("#")[0].split() for line in block.splitlines()]
+    assert [words[1] for words in commands] == ["pull", "queue", "status", "wait"]
+    outputs = []
+    with running(site, "shifter-worker", "run"):
+        for program, *arguments in commands:
+            words = [re.sub("^debian:12$", f"{registry}/readme:1", each) for each in arguments]
+            done = asker(program, *words)
+            assert (done.returncode, done.stderr) == (0, "")
+            outputs.append(done.stdout)
+    name = outputs[0].strip()
+    assert [each.split()[0] for each in outputs[:3]] == [name] * 3
+    assert outputs[3].endswith(f" Pulling Image: docker:{registry}/readme:1, status: READY\n")
 
 
 # -------------------------------------------------------------------------------------- the notes

@@ -55,7 +55,7 @@ def as_given(site: config.Site) -> dict[str, object]:
     """Return all of SITE but its registries as a toml file says it."""
     plain = {key: getattr(site, key) for key in config.Site.__dataclass_fields__}
     del plain["registries"]
-    plain |= {key: asdict(plain[key]) for key in ("limits", "policy", "queue")}
+    plain |= {key: asdict(plain[key]) for key in ("executor", "limits", "policy", "queue")}
     decoded: dict[str, object] = json.loads(json.dumps(plain))
     return decoded
 

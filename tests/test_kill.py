@@ -8,6 +8,7 @@ and a sample of those that do not.  ``scripts/kill`` tries every one.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -134,7 +135,12 @@ def test_a_client_killed_before_any_call_has_asked_or_has_not(
     asked, unasked = [], []
 
     def dying(place: Place) -> Killer:
-        runner = replace(asker, store=place.store)
+        # What he noted of earlier requests makes other calls.
+        state = workdir / f"{place.root.name}-asker"
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir()
+        os.chown(state, asker.user.uid, asker.user.gid)
+        runner = replace(asker, store=place.store, extra={"XDG_STATE_HOME": str(state)})
         return Killer(killer_program, runner, ["shifterimg", "pull", image])
 
     def check(place: Place) -> str | None:

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from shifter_lite.layout import Layout
-from shifter_lite.queue import status
 from tests.conftest import Runner, installed
 from tests.helpers import forking, images, power, whole
 from tests.helpers.places import Place, place, places, tried
@@ -57,7 +55,7 @@ def recorded(made: Place, asker: Runner, image: str) -> Record:
     asked = traced(asker, root, log, "shifterimg", "pull", image, until_asked=True)
     (request,) = os.listdir(made.store / "spool/new")
     worked = traced(made.runner, root, log, "shifter-worker", "drain")
-    image_id = status.read(Layout(made.store), request).image_id
+    image_id = whole.told(made.store, request).image_id
     done = [*asked, *worked]
     told = [n for n, each in enumerate(done) if each.target.startswith("store/status/")]
     return Record(
@@ -126,7 +124,7 @@ def recover(place: Place, record: Record, state: State) -> None:
     asked = state.after >= record.asked
     if asked:
         # Whoever has waited for it, on a host that had power, reads this now.
-        status.read(Layout(place.store), record.request)
+        whole.told(place.store, record.request)
     place.succeed("shifter-worker", "drain")
     place.succeed("shifter-admin", "verify")
     if asked or whole.files(place.store, "spool/done"):

@@ -5,7 +5,7 @@
 building=(gcc libc6-dev make python3 python3-venv)
 running=(squashfuse)
 serving=(docker-registry mmdebstrap)
-testing=(busybox-static charliecloud-runtime fuse3 openssl shellcheck skopeo squashfs-tools squashfs-tools-ng strace tinycdb umoci)
+testing=(busybox-static charliecloud-runtime fuse3 glusterfs-client munge openssl shellcheck skopeo slurm-wlm squashfs-tools squashfs-tools-ng strace tinycdb umoci)
 comparing=(charliecloud-builders podman)
 # mmdebstrap of an ordinary user needs user namespaces with many ids.
 ((UID == 0)) || serving+=(uidmap)
@@ -46,12 +46,18 @@ if [[ ! -e /usr/sbin/policy-rc.d ]]; then
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
     chmod 755 /usr/sbin/policy-rc.d
 fi
+new=()
+for service in docker-registry munge slurmctld slurmd; do
+    [[ -e /lib/systemd/system/$service.service ]] || new+=("$service")
+done
 # Some other source than Debian may be broken; what is really missing, installing says.
 apt-get -qq update </dev/null || true
 apt-get -qq install --no-install-recommends "$@" </dev/null >/dev/null
-if [[ " $* " == *" docker-registry "* && -d /run/systemd/system ]]; then
-    systemctl --quiet disable docker-registry
-fi
+for service in "${new[@]}"; do
+    if [[ -d /run/systemd/system && -e /lib/systemd/system/$service.service ]]; then
+        systemctl --quiet disable "$service"
+    fi
+done
 EOF
 }
 

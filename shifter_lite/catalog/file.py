@@ -60,10 +60,20 @@ def _opened(path: Path) -> Database | None:
 
 
 def _made(path: Path) -> Database:
-    for end in _BESIDE:
-        path.with_name(path.name + end).unlink(missing_ok=True)
+    """Return the database at PATH with our tables and no others.
+
+    In place and at once: who looks at the file meanwhile would take the journal of another one
+    at its name for its own, and remove it.
+    """
     database = _connected(path)
-    schema.create(database)
+    with ExitStack() as on_error:
+        on_error.callback(database.close)
+        database.execute("BEGIN IMMEDIATE")
+        for name in database.table_names():
+            schema.table(database, name).drop()
+        schema.create(database)
+        database.commit()
+        on_error.pop_all()
     return database
 
 

@@ -8,18 +8,16 @@ the index is ahead of it.
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from shifter_lite import logs
 from shifter_lite.catalog import file, schema
 from shifter_lite.records import Entry, Image
 from shifter_lite.request import Request
-
-log = logging.getLogger("shifter-worker")
 
 
 class Pull(NamedTuple):
@@ -154,7 +152,7 @@ def use(path: Path, tell: Callable[[Catalog], None]) -> None:
     except sqlite3.Error as error:
         if not file.is_damage(error):
             raise
-        log.warning("the catalog is damaged, and made anew: %r: %s", str(path), error)
+        logs.warning("the catalog is damaged", path=path, reason=error)
     file.put_aside(path, number)
     with Catalog(path) as catalog:
         return tell(catalog)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import click
 
-from shifter_lite import cataloguing, config, steps, store
+from shifter_lite import cataloguing, config, logs, steps, store
 from shifter_lite.build import squash
 from shifter_lite.cli import boundary
 from shifter_lite.cli.boundary import json_option
@@ -68,6 +68,8 @@ def rebuild(context: click.Context) -> None:
     """Make this host's catalog anew from the store's records and index."""
     layout = boundary.layout_of(context)
     identity = store.identity(layout)
+    # What is missing in the store is told one by one.
+    logs.set_up("text")
     path = cataloguing.catalog_path(config.read_site(os.environ), identity)
     found = cataloguing.rebuild(layout, path, identity)
     boundary.echo(f"{path}: {found.images} images under {found.names} names, {found.pulls} pulls")

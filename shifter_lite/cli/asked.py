@@ -126,7 +126,9 @@ class _Mine:
         if not is_request_name(word):
             return self._of_image(Reference.parse(word))
         if request_uid(word) != os.geteuid():
-            raise Denied(f"the request {word!r} is not yours", hint="yours: shifterimg queue")
+            raise Denied(
+                f"the request {word!r} is not yours", hint="your requests: shifterimg queue"
+            )
         note = self._notes.find(word) if self._notes else None
         return _of(note) if note else _Asked(name=word)
 
@@ -135,7 +137,7 @@ class _Mine:
         if not found:
             raise NotFound(
                 f"no request of yours for {str(image)!r} is noted here",
-                hint="yours: shifterimg queue",
+                hint="your requests: shifterimg queue",
             )
         if len(found) > 1:
             names = ", ".join(asked.name for asked in islice(found, _MOST_LISTED))

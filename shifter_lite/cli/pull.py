@@ -78,9 +78,12 @@ class _Asked:
     def __init__(self, layout: Layout, request: Request) -> None:
         self._layout, self._request = layout, request
         self._notes: Notes | None = None
+        self._submitted = False
 
     def submit(self, *, warn: bool = False) -> None:
-        """Note the request and submit it; WARN if it cannot be noted."""
+        """Note the request and submit it, if that is not done; WARN if it cannot be noted."""
+        if self._submitted:
+            return
         try:
             notes = Notes(self._request.store, os.environ)
             notes.add(self._request)
@@ -90,6 +93,7 @@ class _Asked:
                 click.echo(f"shifterimg: 'shifterimg queue' will not show it: {error}", err=True)
         try:
             submit.submit(self._layout, self._request)
+            self._submitted = True
         except BaseException:
             self._remove_note()
             raise

@@ -19,13 +19,15 @@ from shifter_lite import config, logins, store
 from shifter_lite.cli import boundary
 from shifter_lite.errors import Cancelled, NotFound, Reported
 from shifter_lite.layout import Layout
-from shifter_lite.queue import presence, status
+from shifter_lite.queue import presence, status, view
 from shifter_lite.queue.presence import Lost
 from shifter_lite.request import Request, Status
 
 # After so many seconds without any news, the user hears that there are none.
 _UNCLAIMED_SECONDS = 30.0
 _SILENT_SECONDS = 600.0
+# Somebody else may be about to submit it.
+_LOOKS = 5
 
 
 class Waiting:
@@ -37,9 +39,12 @@ class Waiting:
         self._last = Status(state="PENDING")
         self._show = _terminal() if sys.stderr.isatty() else _nothing
         self._nobody_works = nobody_works(layout)
+        self._missed = 0
 
     def end(self, submit: Callable[[], object] | None = None) -> Status:
-        """Return the status that the request ends with; SUBMIT submits it first, if it is given.
+        """Return the status that the request ends with; SUBMIT, if given, submits it first.
+
+        It is submitted once, however often that is called.
 
         Raises NotFound if its statuses are gone.
         """
@@ -47,7 +52,8 @@ class Waiting:
             # Before it is submitted, so that what we lack leaves nothing behind.
             if submit and self._nobody_works():
                 self._work(submit)
-            elif submit:
+            # Once more, if others took us for dead before.
+            if submit:
                 submit()
             self._follow()
         finally:
@@ -64,11 +70,18 @@ class Waiting:
                 self._note(now)
                 if not now.ended and self._nobody_works():
                     self._work()
+                    self._check_that_it_is_open()
                 if time.monotonic() - heard > patience:
                     self._say_that_nothing_is_heard(now)
                     patience = float("inf")
         except FileNotFoundError as error:
             raise gone(self._name) from error
+
+    def _check_that_it_is_open(self) -> None:
+        """Raise NotFound if it was not in the spool for some looks: then no end ever comes."""
+        self._missed = 0 if view.is_open(self._layout, self._name) else self._missed + 1
+        if self._missed > _LOOKS:
+            raise gone(self._name)
 
     def _say_that_nothing_is_heard(self, now: Status) -> None:
         if now.state == "PENDING":
@@ -113,14 +126,14 @@ def nobody_works(layout: Layout) -> Callable[[], bool]:
 def announce(ended: Status, image: str) -> None:
     """Say that IMAGE is ready; raises Cancelled or Reported if it ENDED otherwise.
 
-    Without IMAGE, which may be unknown, it is called by its id.
+    Without IMAGE, which may be unknown, it is called by its id; and that may have been lost.
     """
     if ended.state == "CANCELLED":
         raise Cancelled(ended.fact or "the request was cancelled", hint=ended.hint)
     if ended.state != "READY":
         raise Reported(ended.fact, hint=ended.hint, exit_code=ended.exit_code or 1)
     when = time.strftime("%Y-%m-%dT%H:%M:%S")
-    name = f"docker:{image}" if image else f"id:{ended.image_id}"
+    name = f"docker:{image}" if image else f"id:{ended.image_id or 'unknown'}"
     boundary.echo(f"{when} Pulling Image: {name}, status: READY")
 
 
@@ -128,7 +141,7 @@ def gone(name: str) -> NotFound:
     """Return the error of a request whose statuses are not there."""
     return NotFound(
         f"there is no request {name!r}: perhaps its end has been read, or it is long over",
-        hint="requests of yours: shifterimg queue; images that are ready: shifterimg images",
+        hint="your requests: shifterimg queue; images that are ready: shifterimg images",
     )
 
 

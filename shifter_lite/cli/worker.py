@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 
 import click
 
-from shifter_lite import config, store, worker
+from shifter_lite import config, logs, store, worker
 from shifter_lite.cli import boundary
 from shifter_lite.steps import Bench
 
 
 @boundary.group("shifter-worker", "Answer the requests in a store's spool.")
 def program() -> None:
-    """Log what happens, one line an event."""
-    logging.basicConfig(
-        stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING
-    )
-    logging.getLogger("shifter-worker").setLevel(logging.INFO)
+    """Take the options that come before the command."""
+
+
+_log_option = click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    expose_value=False,
+    callback=lambda _context, _option, value: logs.set_up(value),
+    help="How to tell on standard error what happens, one line an event.",
+)
 
 
 @program.command("run")
 @boundary.store_option
+@_log_option
 @click.pass_context
 def run(context: click.Context) -> None:
     """Answer requests until told to stop; any number may run, on any host."""
@@ -34,6 +40,7 @@ def run(context: click.Context) -> None:
 
 @program.command("drain")
 @boundary.store_option
+@_log_option
 @click.pass_context
 def drain(context: click.Context) -> None:
     """Answer the requests that are there, then exit: for cron."""

@@ -20,9 +20,10 @@ from shifter_lite.index.resolve import META, generation_name, generations, newes
 from shifter_lite.records import Entry, seal
 
 # A reader may still be opening a generation that it listed a while ago: the
-# longest cache of a directory (60 s on NFS) and the start of a large job.
+# longest cache of a directory (60 s on NFS) and the start of a large job.  And on GlusterFS
+# a file has the time of the host that made it, whose clock may be an hour before ours.
 _KEEP_COUNT = 5
-_KEEP_SECONDS = 600
+_KEEP_SECONDS = 600 + 3600
 # Who publishes large ones fast must not fill the store.
 _KEEP_BYTES = 1 << 30
 
@@ -107,7 +108,7 @@ def _encode(items: Mapping[bytes, bytes], generation: int, store: str) -> bytes:
 def _prune(index: Path, newest: Path) -> None:
     """Remove generations that no reader can still be about to open; NEWEST was just made."""
     kept = 0
-    # By the filesystem's own time: our clock may be wrong by more than what is kept.
+    # By the filesystem's own time where it has one: our clock may be wrong by more than that.
     now = newest.stat().st_mtime
     for place, number in enumerate(generations(index)):
         path = index / generation_name(number)

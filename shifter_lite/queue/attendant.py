@@ -6,7 +6,6 @@ instance: so it sends it a signal, whose handler raises there.
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
@@ -15,9 +14,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from shifter_lite import logs
 from shifter_lite.queue.presence import BEAT_SECONDS, Census, Lost, Presence
-
-log = logging.getLogger("shifter-worker")
 
 _LOOK_SECONDS = 1.0
 # How long what was raised may take to arrive, before it is raised once more: Python drops what
@@ -119,7 +117,7 @@ class Attendant:
             self._lost = lost
         except OSError as error:
             # If it lasts, others will bury us, and then we shall know.
-            log.warning("the heart missed a beat: %s", error)
+            logs.warning("the heart missed a beat", reason=error)
 
     def _interrupt(self) -> None:
         wanted = self._guarded

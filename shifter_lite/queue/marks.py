@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from shifter_lite.layout import Layout
 from shifter_lite.queue.presence import Census
@@ -25,18 +25,30 @@ class Elsewhere(Exception):
 
 @contextmanager
 def building(layout: Layout, key: str, worker: str, census: Census) -> Iterator[None]:
-    """Be the only one meanwhile who builds KEY; raises Elsewhere if somebody else does."""
+    """Be the only one meanwhile who builds KEY; raises Elsewhere if it is being built already."""
+    try:
+        held = ExitStack()
+        held.enter_context(marked(layout, key, worker))
+    except FileExistsError as error:
+        raise Elsewhere(key) from error
+    with held:
+        if is_built(layout, key, census, by_others_than=worker):
+            raise Elsewhere(key)
+        yield
+
+
+@contextmanager
+def marked(layout: Layout, key: str, worker: str) -> Iterator[None]:
+    """Let all see meanwhile that WORKER builds KEY; raises FileExistsError if it does already."""
     mark = layout.builds / f"{key}.{worker}"
     os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        if is_built(layout, key, census, by_others_than=worker):
-            raise Elsewhere(key)
         yield
     finally:
         mark.unlink(missing_ok=True)
 
 
-def is_built(layout: Layout, key: str, census: Census, *, by_others_than: str) -> bool:
+def is_built(layout: Layout, key: str, census: Census, *, by_others_than: str = "") -> bool:
     """Return whether anybody who lives builds KEY, BY_OTHERS_THAN one."""
     workers = (worker for found, worker in _marks(layout) if found == key)
     return any(worker != by_others_than and not census.dead(worker) for worker in workers)

@@ -46,6 +46,15 @@ def open_requests(layout: Layout, store: str) -> Iterator[Open]:
             yield _open(layout, path, name, worker, store)
 
 
+def is_open(layout: Layout, name: str) -> bool:
+    """Return whether the request NAME waits or is worked on."""
+    if (layout.submitted / name).exists():
+        return True
+    claimed = any(each.startswith(f"{name}.") for each in os.listdir(layout.claimed))
+    # It may have been handed back meanwhile.
+    return claimed or (layout.submitted / name).exists()
+
+
 def _open(layout: Layout, path: Path, name: str, worker: str, store: str) -> Open:
     uid = path.lstat().st_uid
     now = Status(state="PENDING")

@@ -14,6 +14,7 @@ from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
 from shifter_lite.records import Entry, Image
+from shifter_lite.request import Status, request_uid
 
 # All that may lie in a store that nobody works on, and in which nobody waits.
 _SETTLED = re.compile(
@@ -74,17 +75,21 @@ def left_over(store: Path) -> set[str]:
     return {path for path in files(store) if not _SETTLED.fullmatch(path)}
 
 
+def told(store: Path, request: str) -> Status:
+    """Return what the owner of REQUEST reads of it."""
+    return status.read(Layout(store), request, request_uid(request))
+
+
 def answered(store: Path, request: str) -> str:
     """Return the id that REQUEST, all that was ever asked of STORE, was answered with.
 
     Nobody works on STORE any more; REQUEST's owner reads its status, and then nothing is left.
     """
-    layout = Layout(store)
-    answer = status.read(layout, request)
+    answer = told(store, request)
     (place,) = files(store, "spool")
     assert re.fullmatch(rf"spool/done/\d{{8}}/{request}", place), (place, answer)
     assert answer.state == "READY", answer
-    status.forget(layout, request)
+    status.forget(Layout(store), request)
     assert left_over(store) == set()
     return answer.image_id
 

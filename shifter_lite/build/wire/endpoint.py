@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,15 +9,13 @@ from threading import BoundedSemaphore
 
 import requests
 
+from shifter_lite import logs
 from shifter_lite.build.wire import words
 from shifter_lite.build.wire.body import Body
 from shifter_lite.build.wire.credentials import Credentials
 from shifter_lite.build.wire.patience import Effort, Fault
 from shifter_lite.build.wire.session import Session, same_server
 from shifter_lite.errors import BadImage, Denied, RegistryBusy, ShifterError
-
-# A site's worker tells its administrator.
-log = logging.getLogger("shifter-worker.registry")
 
 _CODE = re.compile(rb'"code"\s*:\s*"([A-Z_]{1,40})"')
 _MISSING, _DENIED = (404, 410), (401, 403, 451)
@@ -54,7 +51,7 @@ class Endpoint:
 
     def give_up(self, error: ShifterError) -> None:
         """Let the next one be asked, because of ERROR; who is busy stays ``down``."""
-        log.info("%s is passed over: %s", self.who, error)
+        logs.info("passed over", registry=self.who, reason=error)
         self.down = isinstance(error, RegistryBusy)
 
     def effort(self) -> Effort:
