@@ -15,6 +15,9 @@ from typing import Any, Self
 from shifter_lite.errors import Damaged
 from shifter_lite.reference import is_digest, is_id
 
+# Numbers in the index have at most 18 digits.
+_TOO_LARGE = 10**18
+
 
 def encode_json(value: object) -> bytes:
     """Return VALUE as one line of JSON, its keys sorted: equal values are equal bytes."""
@@ -63,20 +66,45 @@ class Content:
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> Self:
         config = fields["config"]
+        if not is_digest(_text(fields["digest"])):
+            raise Damaged("an image's description has no digest")
         return cls(
             digest=fields["digest"],
-            platform=fields["platform"],
-            recipe=fields["recipe"],
-            layers=tuple(fields["layers"]),
+            platform=_text(fields["platform"]),
+            recipe=_text(fields["recipe"]),
+            layers=_texts(fields["layers"]),
             config=Config(
-                env=tuple(config["env"]),
-                entrypoint=tuple(config["entrypoint"]),
-                cmd=tuple(config["cmd"]),
-                workdir=config["workdir"],
-                user=config["user"],
-                labels=config["labels"],
+                env=_texts(config["env"]),
+                entrypoint=_texts(config["entrypoint"]),
+                cmd=_texts(config["cmd"]),
+                workdir=_text(config["workdir"]),
+                user=_text(config["user"]),
+                labels=_labels(config["labels"]),
             ),
         )
+
+
+def _labels(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise Damaged("an image's description has labels that are none")
+    return {_text(key): _text(word) for key, word in value.items()}
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise Damaged("an image's description has something else where a list belongs")
+    return tuple(_text(word) for word in value)
+
+
+def _text(value: object) -> str:
+    """Return VALUE, if it is a text that an entry of the index can hold; raises Damaged."""
+    if not isinstance(value, str) or "\0" in value:
+        raise Damaged("an image's description has something else where a text belongs")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Damaged("an image's description has a text that is not Unicode") from error
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +124,8 @@ class Image:
     def from_bytes(cls, data: bytes) -> Self:
         """Read a record; raises Damaged."""
         match read_json(data, "record"):
-            case {"id": str(image_id), "size": int(size), "content": dict(content)} if is_id(
-                image_id
+            case {"id": str(image_id), "size": int(size), "content": dict(content)} if (
+                is_id(image_id) and type(size) is int and 0 <= size < _TOO_LARGE
             ):
                 return cls(id=image_id, size=size, content=Content.from_bytes(encode_json(content)))
         raise Damaged("an image's record lacks a field")
@@ -218,6 +246,6 @@ def read_json(data: bytes, what: str) -> dict[str, Any]:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"a {what} is not JSON: {error}") from error
-    if not isinstance(fields, dict) or fields.get("v") != 1:
+    if not isinstance(fields, dict) or fields.get("v") is True or fields.get("v") != 1:
         raise Damaged(f"a {what} is not version 1")
     return fields

@@ -12,14 +12,20 @@ import re
 import stat
 import time
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from shifter_lite.errors import BadReference, BadRequest, Damaged
 from shifter_lite.platforms import is_platform
 from shifter_lite.records import encode_json, read_json
 from shifter_lite.reference import Reference
 
-_REQUEST_NAME = re.compile(r"(?P<time>[0-9]{10,11})-(?P<uid>[0-9]{1,10})-(?P<nonce>[0-9a-f]{16})")
+# One spelling for each: ten digits of time last until 2286, and sort by age.
+_REQUEST_NAME = re.compile(
+    r"(?P<time>[1-9][0-9]{9})-(?P<uid>0|[1-9][0-9]{0,9})-(?P<nonce>[0-9a-f]{16})"
+)
+_TOO_LARGE = 1 << 63
+# The longest that Reference takes, a tag included: what is longer is not worth quoting.
+_LONGEST_IMAGE = 640
 # PATH_MAX of Linux.
 _LONGEST_PATH = 4096
 LONGEST_REF = 255
@@ -89,28 +95,23 @@ class Request:
     def read(cls, fd: int, *, name: str, store: str, now: float) -> Self:
         """Read the request open on FD, found in the spool of STORE as NAME at time NOW.
 
-        Raises BadRequest, saying what is wrong with it.
+        Raises BadRequest, saying what is wrong with it; and OSError, where the filesystem has
+        trouble, so that nothing is known of the request.
         """
-        status = os.fstat(fd)
-        # A second link, or a file that others may write, could be somebody else's words.
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_mode & 0o022:
-            raise BadRequest("the request is not a plain file of one owner")
-        if status.st_size > cls.SIZE_LIMIT:
-            raise BadRequest(f"the request is larger than {cls.SIZE_LIMIT} bytes")
-        request = cls._parse(os.pread(fd, cls.SIZE_LIMIT, 0))
-        if (request.name, request.store, request.uid) != (name, store, status.st_uid):
+        uid, data = _owned(fd, cls.SIZE_LIMIT)
+        request = cls._parse(data)
+        if (request.name, request.store, request.uid) != (name, store, uid):
             raise BadRequest("the request was written for another spool, name or owner")
+        # By its name it is ordered, charged to a user and remembered, before anybody reads it.
+        if not is_request_name(name) or not name.startswith(f"{request.time}-{uid}-"):
+            raise BadRequest("the request's name does not say who asked, and when")
         if not now - cls.AGE_LIMIT <= request.time <= now + cls.CLOCK_SKEW:
             raise BadRequest(f"the request is of another time: {request.time}")
         return request
 
     @classmethod
     def _parse(cls, data: bytes) -> Self:
-        # RecursionError is how json refuses deep nesting.
-        try:
-            fields = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"the request is not JSON: {error}") from error
+        fields = _fields(data)
         match fields:
             case {
                 "v": 1 | 2,
@@ -120,33 +121,87 @@ class Request:
                 "time": int(asked),
                 "image": str(image),
                 "platform": str(platform),
-            } if is_platform(platform) and not any(v is True for v in fields.values()):
-                try:
-                    reference = Reference.parse(image)
-                except BadReference as error:
-                    raise BadRequest(str(error)) from error
-                path, ref = _import(fields)
-                return cls(
+                **rest,
+            } if is_platform(platform) and _are_counts(uid, asked):
+                path, ref = _import(fields["v"], rest)
+                request = cls(
                     name=name,
                     store=store,
                     uid=uid,
                     time=asked,
-                    image=reference,
+                    image=_reference(image),
                     platform=platform,
                     path=path,
                     ref=ref,
                 )
+                _check_form(request, fields)
+                return request
         raise BadRequest("the request lacks a field, or is of a version unknown here")
 
 
-def _import(fields: dict[str, object]) -> tuple[str, str]:
+def _owned(fd: int, limit: int) -> tuple[int, bytes]:
+    """Return the owner of the file open on FD and its bytes; BadRequest if more than LIMIT."""
+    status = os.fstat(fd)
+    # A second link, or a file that others may write, could be somebody else's words.
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_mode & 0o022:
+        raise BadRequest("the request is not a plain file of one owner")
+    if status.st_size > limit:
+        raise BadRequest(f"the request is larger than {limit} bytes")
+    data = os.pread(fd, status.st_size, 0)
+    if len(data) != status.st_size:
+        raise BadRequest("the request changed while it was read")
+    return status.st_uid, data
+
+
+def _fields(data: bytes) -> Any:
+    """Return what DATA says in JSON, as every reader of JSON would understand it."""
+    # RecursionError is how json refuses deep nesting.
+    try:
+        # Given bytes, json would take UTF-16, and a byte order mark, which others do not.
+        return json.loads(data.decode(), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the request is not JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of PAIRS; of a field that stands twice, readers take the first or last."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a field stands twice")
+    return fields
+
+
+def _are_counts(*values: int) -> bool:
+    """Return whether VALUES are such that a computer has counted; to Python, true is a number."""
+    return all(type(value) is int and 0 <= value < _TOO_LARGE for value in values)
+
+
+def _reference(image: str) -> Reference:
+    if len(image) > _LONGEST_IMAGE:
+        raise BadRequest(f"the image's name has {len(image)} characters")
+    try:
+        return Reference.parse(image)
+    except BadReference as error:
+        raise BadRequest(str(error), hint=error.hint) from error
+
+
+def _import(version: object, rest: dict[Any, Any]) -> tuple[str, str]:
     """Return what of version 2 an import has more than a pull: ``path`` and ``ref``."""
-    if fields["v"] == 1:
-        return "", ""
-    match fields:
-        case {"path": str(path), "ref": str(ref)} if is_path(path) and len(ref) <= LONGEST_REF:
-            return path, ref
-    raise BadRequest("the request is for an import, and has no proper path or ref")
+    match version, rest:
+        case 1, {**more} if not more:
+            return "", ""
+        case 2, {"path": str(path), "ref": str(ref), **more} if not more:
+            if is_path(path) and len(ref) <= LONGEST_REF:
+                return path, ref
+            raise BadRequest("the request is for an import, and has no proper path or ref")
+    raise BadRequest("the request has a field too many, or lacks one of its version")
+
+
+def _check_form(request: Request, fields: dict[str, object]) -> None:
+    """Raise BadRequest unless FIELDS are those that REQUEST is written with, type for type."""
+    # An image has many names, but one normal form; and a version 1.0 is no version 1.
+    if encode_json(fields) != request.to_bytes():
+        raise BadRequest("the request has a value that is not in its normal form")
 
 
 def is_path(text: str) -> bool:
@@ -229,7 +284,7 @@ class Status:
                 "fact": str(fact),
                 "hint": str(hint),
                 "exit_code": int(exit_code),
-            } if state in STATES:
+            } if state in STATES and _are_counts(done, total, exit_code):
                 return cls(
                     state=state,
                     done=done,

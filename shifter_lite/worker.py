@@ -440,7 +440,7 @@ def _refuse(bench: Bench, batch: Batch) -> None:
 def _tidy(bench: Bench) -> None:
     """Remove what is too old, and what dead workers left."""
     sweep(bench.layout)
-    bench.worker.bury_idle()
+    bench.worker.bury_idle(partial(steps.fence, bench))
     layout = bench.layout
     orders.tidy(layout, bench.worker.census.dead)
     for place in (layout.images, layout.blobs, layout.index):

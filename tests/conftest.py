@@ -137,13 +137,18 @@ def service() -> Iterator[User]:
 
 
 @pytest.fixture
-def site(run: Runner, service: User, workdir: Path) -> Runner:
+def site(service: User, workdir: Path) -> Runner:
     """What runs programs as the service account, on a store that all may ask."""
-    workdir.chmod(0o755)
-    home = workdir / "service"
-    home.mkdir()
+    return made_site(service, workdir)
+
+
+def made_site(service: User, place: Path) -> Runner:
+    """Make a store in PLACE that all may ask; return what runs programs on it as SERVICE."""
+    place.chmod(0o755)
+    home = place / "service"
+    home.mkdir(exist_ok=True)
     os.chown(home, service.uid, service.gid)
-    runner = replace(run, user=service, home=home, store=home / "store")
+    runner = Runner(user=service, home=home, store=home / "store")
     done = runner("shifter-admin", "init")
     assert done.returncode == 0, done.stderr
     return runner

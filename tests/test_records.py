@@ -96,6 +96,24 @@ def test_a_request_that_was_written_for_another_place_is_refused(
         read(path, asked.name)
 
 
+@pytest.mark.parametrize("sooner", [-1, 0, 1])
+@pytest.mark.parametrize("other", [0, 1])
+@pytest.mark.parametrize("width", [1, 10])
+def test_a_request_whose_name_says_another_owner_or_time_is_refused(
+    tmp_path: Path, sooner: int, other: int, width: int
+) -> None:
+    # By its name a request is charged to a user, put in order and remembered.
+    good = request()
+    name = f"{good.time - sooner}-{good.uid + other:0{width}}-{good.name[-16:]}"
+    asked = replace(good, name=name)
+    path = write(tmp_path / "r", asked.to_bytes())
+    if name == good.name:
+        assert read(path, name) == asked
+        return
+    with pytest.raises(BadRequest, match="does not say who asked, and when"):
+        read(write(tmp_path / "r", asked.to_bytes()), name)
+
+
 @pytest.mark.parametrize("seconds", [-8 * 86400, 2 * 3600])
 def test_a_request_of_another_time_is_refused(tmp_path: Path, seconds: int) -> None:
     asked = request()
@@ -125,6 +143,120 @@ def test_an_import_with_a_field_of_another_kind_is_refused(field: str, value: ob
         value = "1"
     with pytest.raises(BadRequest):
         Request._parse(json.dumps({**fields, field: value}).encode())
+
+
+def said(fields: dict[str, object] | None = None) -> str:
+    """Return what a request says, with other FIELDS, as json writes it by itself."""
+    return json.dumps({**json.loads(request().to_bytes()), **(fields or {})})
+
+
+def test_a_request_may_be_spaced_and_ordered_as_one_likes() -> None:
+    fields = json.loads(request().to_bytes())
+    backwards = dict(sorted(fields.items(), reverse=True))
+    for data in (json.dumps(fields), json.dumps(backwards, indent=4), f"\n{said()}\r\n\t "):
+        assert json.loads(Request._parse(data.encode()).to_bytes()) == json.loads(data)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
+)
+def test_a_request_that_is_not_utf8_is_refused(encoding: str) -> None:
+    with pytest.raises(BadRequest, match="not JSON"):
+        Request._parse(said().encode(encoding))
+
+
+@pytest.mark.parametrize("twice", ['"uid":0', '"image":"docker.io/library/debian:12"', '"v":1'])
+def test_a_request_that_has_a_field_twice_is_refused(twice: str) -> None:
+    with pytest.raises(BadRequest, match="a field stands twice"):
+        Request._parse(said().replace("{", f"{{{twice},").encode())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"path": "/a"},
+        {"more": None},
+        {"": 0},
+        {"ref": ""},
+        {"more": float("nan")},
+        {"more": [[[]]]},
+        {"v": 2, "path": "/a"},
+        {"v": 2, "path": "/a", "ref": "", "more": ""},
+    ],
+)
+def test_a_request_with_a_field_that_its_version_has_not_is_refused(
+    fields: dict[str, object],
+) -> None:
+    with pytest.raises(BadRequest, match="a field too many, or lacks one"):
+        Request._parse(said(fields).encode())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"v": True}, {"v": 1.0}),
+        *({"image": "debian"}, {"image": "docker:docker.io/library/debian:12"}),
+        {"image": f"docker.io/library/debian:12@{DIGEST}"},
+    ],
+)
+def test_a_request_with_a_value_that_is_not_as_we_write_it_is_refused(
+    fields: dict[str, object],
+) -> None:
+    with pytest.raises(BadRequest, match="not in its normal form"):
+        Request._parse(said(fields).encode())
+
+
+@pytest.mark.parametrize("field", ["uid", "time"])
+@pytest.mark.parametrize("value", [True, False, 0.0, -1, 1 << 63, 1e999])
+def test_a_request_with_a_number_that_counts_nothing_is_refused(field: str, value: object) -> None:
+    with pytest.raises(BadRequest, match="lacks a field"):
+        Request._parse(said({field: value}).encode())
+
+
+@pytest.mark.parametrize("digits", [4300, 5000, 60000])
+@pytest.mark.parametrize("field", ["uid", "time", "v", "more"])
+def test_a_request_with_a_number_without_end_is_refused(field: str, digits: int) -> None:
+    data = said({field: 4711}).replace(": 4711", f": {'9' * digits}")
+    with pytest.raises(BadRequest) as refused:
+        Request._parse(data.encode())
+    assert len(str(refused.value)) < 200
+
+
+def test_a_name_that_is_too_long_to_be_quoted_is_not() -> None:
+    with pytest.raises(BadRequest, match="the image's name has 60000 characters") as refused:
+        Request._parse(said({"image": "a" * 60000}).encode())
+    assert len(str(refused.value)) < 200
+
+
+def test_a_request_that_becomes_shorter_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request()
+    path = write(tmp_path / "r", asked.to_bytes())
+    fstat = os.fstat
+
+    def then_cut(fd: int) -> os.stat_result:
+        status = fstat(fd)
+        os.truncate(path, 20)
+        return status
+
+    monkeypatch.setattr(os, "fstat", then_cut)
+    with pytest.raises(BadRequest, match="changed while it was read"):
+        read(path, asked.name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "../../etc/passwd", "1700000000-0", "1700000000-0-0123456789ABCDEF"),
+        *("1700000000-0-0123456789abcdef\n", "1700000000-00-0123456789abcdef"),
+        *("0000000000-0-0123456789abcdef", "10000000000-0-0123456789abcdef"),
+        *("1700000000--1-0123456789abcdef", "1700000000-0-0123456789abcdef.x"),
+        "1700000000-0-0123456789abcde\u0660",
+    ],
+)
+def test_names_that_only_look_like_a_requests_are_none(name: str) -> None:
+    assert not is_request_name(name)
 
 
 ODD_PATHS = ["", "a", "./a", "//a", "/a//b", "/a/", "/a/./b", "/a/..", "/..", "/\0", "/\ud800"]
@@ -190,7 +322,7 @@ def test_an_entry_with_any_byte_changed_is_damaged(data: st.DataObject) -> None:
         unseal(b"key", bytes(value))
 
 
-@given(configs, st.integers(0, 1 << 60))
+@given(configs, st.integers(0, 10**18 - 1))
 def test_a_record_round_trips_and_equal_images_have_equal_bytes(config: Config, size: int) -> None:
     content = Content(
         digest=DIGEST, platform="linux/amd64", recipe="r", layers=(DIGEST,), config=config
@@ -198,6 +330,45 @@ def test_a_record_round_trips_and_equal_images_have_equal_bytes(config: Config, 
     image = Image(id="ef" * 32, size=size, content=content)
     assert Image.from_bytes(image.to_bytes()) == image
     assert Content.from_bytes(content.to_bytes()) == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"digest": "x"}, {"digest": None}, {"platform": 1}, {"recipe": []}, {"layers": "abc"}),
+        *({"layers": [1]}, {"layers": {"a": 1}}, {"env": "A=b"}, {"env": [None]}, {"cmd": {}}),
+        *({"workdir": "a\0"}, {"user": "\ud800"}, {"labels": []}, {"labels": {"a": {}}}),
+    ],
+)
+def test_a_description_with_a_field_of_another_kind_is_damaged(change: dict[str, object]) -> None:
+    config: dict[str, object] = {
+        "env": [],
+        "entrypoint": [],
+        "cmd": [],
+        "workdir": "",
+        "user": "",
+        "labels": {},
+    }
+    fields: dict[str, object] = {
+        "digest": DIGEST,
+        "platform": "",
+        "recipe": "",
+        "layers": [],
+        "config": config,
+        "v": 1,
+    }
+    assert Content.from_bytes(json.dumps(fields).encode()).digest == DIGEST
+    (config if next(iter(change)) in config else fields).update(change)
+    with pytest.raises(Damaged):
+        Content.from_bytes(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("size", [True, -1, 10**18, 1.0, "1"])
+def test_a_record_with_a_size_that_no_file_has_is_damaged(size: object) -> None:
+    content = Content(digest=DIGEST, platform="", recipe="", layers=(), config=Config())
+    fields = json.loads(Image(id="ef" * 32, size=1, content=content).to_bytes())
+    with pytest.raises(Damaged):
+        Image.from_bytes(json.dumps({**fields, "size": size}).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"v":2}', b'{"v":1,"id":"x","size":1}'])
@@ -208,6 +379,14 @@ def test_a_damaged_record_says_so(data: bytes) -> None:
         Content.from_bytes(data)
     with pytest.raises(Damaged):
         Status.from_bytes(data)
+
+
+@pytest.mark.parametrize("field", ["done", "total", "exit_code"])
+@pytest.mark.parametrize("value", [True, -1, 1.0, 10**400, "1"])
+def test_a_status_that_counts_what_cannot_be_is_damaged(field: str, value: object) -> None:
+    fields = json.loads(Status(state="PULLING").to_bytes())
+    with pytest.raises(Damaged):
+        Status.from_bytes(json.dumps({**fields, field: value}).encode())
 
 
 def test_a_status_round_trips() -> None:

@@ -316,14 +316,17 @@ def test_the_end_is_tried_again_when_older_statuses_have_made_room(
     assert status.read(layout, asked) == READY
 
 
-def test_a_directory_that_its_owner_has_filled_does_not_hold_up_sweeping(layout: Layout) -> None:
+def test_a_directory_that_its_owner_has_filled_does_not_hold_up_sweeping(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = layout.status / f"{int(time.time()) - 5 * 86400}-{os.getuid()}-{0:016x}"
     old.mkdir()
     for number in range(150):
         (old / f"x{number}").touch()
-    sweep.sweep(layout)
-    assert 50 <= len(os.listdir(old)) < 150
-    sweep.sweep(layout)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "_LONGEST_SECONDS", 0.0)
+        sweep.sweep(layout)
+    assert len(os.listdir(old)) == 150
     sweep.sweep(layout)
     assert os.listdir(layout.status) == []
 

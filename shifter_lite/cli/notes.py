@@ -84,9 +84,10 @@ class Notes:
 
     def _names(self) -> list[str]:
         """Return our notes' names, unfinished ones among them, with a dot before."""
+        uid = os.geteuid()
         with suppress(OSError):
             names = os.listdir(self._directory)
-            return [name for name in names if _is_ours(name.removeprefix("."))]
+            return [name for name in names if _is_of(uid, name.removeprefix("."))]
         return []
 
     def _remove(self, name: str) -> None:
@@ -100,8 +101,8 @@ class Notes:
                 durable.make_directory(path, 0o700)
 
 
-def _is_ours(name: str) -> bool:
-    return is_request_name(name) and request_uid(name) == os.geteuid()
+def _is_of(uid: int, name: str) -> bool:
+    return is_request_name(name) and request_uid(name) == uid
 
 
 def _read(path: Path) -> bytes:

@@ -164,8 +164,8 @@ class Jobs:
             job.error = error
         except OSError as error:
             job.error = from_oserror(error)
-        except Exception as error:  # a bug must not let the job wait for ever
-            log.exception("a bug, shown by %s", job.order.request.name)
+        except Exception as error:  # noqa: BLE001  # a bug must not let the job wait for ever
+            logs.error("bug", error, request=job.order.request.name)
             job.error = BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it")
         job.tried = time.monotonic()
         if job.is_left and job.id:

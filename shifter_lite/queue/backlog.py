@@ -11,7 +11,6 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from shifter_lite.errors import BadRequest
@@ -191,9 +190,14 @@ class Backlog:
             user.unread, user.counted = user.counted, deque()
 
     def _count(self, uid: int, user: _User, name: str) -> None:
-        with suppress(FileNotFoundError):
+        try:
             owner = (self._layout.submitted / name).lstat().st_uid
-            (user.counted if owner == uid else self._bad).append(name)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            # A mount of its owner's, which is nobody else's to look at.
+            owner = None
+        (user.counted if owner == uid else self._bad).append(name)
 
     def _look_at(self, user: _User, name: str) -> None:
         if name not in self._seen:

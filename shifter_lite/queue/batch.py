@@ -44,13 +44,14 @@ class _Member:
 class Batch:
     """Claims that are answered together; any thread may report.
 
-    ``request`` is that of the first, whose turn it was.
+    ``request`` is that of the first, whose turn it was; ``names`` are all, answered or not.
     """
 
     def __init__(self, claims: Sequence[Claim], listener: Report | None = None) -> None:
         """Take CLAIMS, at least one; LISTENER hears every status as well."""
         self._layout = claims[0].layout
         self.request: Request = claims[0].request
+        self.names = frozenset(claim.request.name for claim in claims)
         self._members = [_Member(claim) for claim in claims]
         self._listener = listener
         self._mutex = Lock()

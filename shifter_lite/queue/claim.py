@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from shifter_lite.layout import Layout
 from shifter_lite.queue.presence import Lost
 from shifter_lite.request import Request, day, is_request_name, request_day
 
+# No user has it: chown(2).
+_NOBODY = -1
 _LOST = (errno.ENOENT, errno.ESTALE)
 # What an owner can do to his request.  All else is the filesystem's affair, and may pass.
 _UNREADABLE = (
@@ -103,7 +105,7 @@ def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Reje
             if not path.exists():
                 return None
         else:
-            return _quarantine(layout, name, error)
+            return _quarantine(layout, name, _immovable(name, error))
     try:
         return Claim(layout, _read(layout, path, name, store), path)
     except BadRequest as error:
@@ -135,12 +137,22 @@ def _read_at(path: Path, name: str, store: str) -> Request:
 
 
 def _reject(layout: Layout, path: Path, name: str, error: BadRequest) -> Rejected:
-    uid = path.lstat().st_uid
-    if was_answered(layout, name):
-        _remove(path)
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode):
+        _set_aside(path)
+    elif was_answered(layout, name):
+        path.unlink()
     else:
         _answered(path, layout.failed, name)
-    return Rejected(name, uid, error)
+    return Rejected(name, status.st_uid, error)
+
+
+def _set_aside(path: Path) -> None:
+    """Give PATH a name with a dot where it is.
+
+    Another's directory is moved elsewhere or emptied only as long as he lets us.
+    """
+    path.rename(path.with_name(f".rejected.{os.urandom(8).hex()}"))
 
 
 def _put_away(layout: Layout, name: str) -> Rejected | None:
@@ -148,40 +160,38 @@ def _put_away(layout: Layout, name: str) -> Rejected | None:
     found = layout.submitted / name
     bad = BadRequest(f"not a request's name: {name!r}")
     try:
-        uid = found.lstat().st_uid
-        now = int(time.time())
+        status = found.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            return _quarantine(layout, name, bad)
+        now, uid = int(time.time()), status.st_uid
         _answered(found, layout.failed, f"{now}-{uid}-{os.urandom(8).hex()}")
     except (FileNotFoundError, Lost):
         return None
     except OSError as error:
-        return _quarantine(layout, name, error, bad)
+        return _quarantine(layout, name, _immovable(name, error))
     return Rejected(name, uid, bad)
 
 
-def _quarantine(
-    layout: Layout, name: str, error: OSError, bad: BadRequest | None = None
-) -> Rejected | None:
+def _immovable(name: str, error: OSError) -> BadRequest:
+    return BadRequest(f"the request {name!r} cannot be moved: {error.strerror}")
+
+
+def _quarantine(layout: Layout, name: str, bad: BadRequest) -> Rejected | None:
     """Get out of the way what cannot be moved elsewhere: a directory of somebody else's."""
-    found = layout.submitted / name
+    found, uid = layout.submitted / name, _NOBODY
     try:
         uid = found.lstat().st_uid
     except FileNotFoundError:
         return None
-    bad = bad or BadRequest(f"the request {name!r} cannot be moved: {error.strerror}")
+    except PermissionError:
+        # A mount of its owner's, which is nobody else's to look at.
+        pass
     try:
-        found.rename(layout.submitted / f".rejected.{os.urandom(8).hex()}")
+        _set_aside(found)
     except OSError:
         # Somebody has mounted something there, for instance.
         return Rejected(name, uid, bad, stuck=True)
     return Rejected(name, uid, bad)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except (IsADirectoryError, PermissionError):
-        with suppress(OSError):
-            path.rmdir()
 
 
 def was_done(layout: Layout, name: str) -> bool:
@@ -226,11 +236,15 @@ def claimed(layout: Layout) -> list[tuple[str, str]]:
 
 def return_claim(layout: Layout, name: str, worker: str) -> bool:
     """Put back the request NAME of WORKER, which is dead; return False if it is back."""
+    path = layout.claimed / f"{name}.{worker}"
     try:
-        (layout.claimed / f"{name}.{worker}").rename(layout.submitted / name)
+        path.rename(layout.submitted / name)
     except OSError as error:
-        if error.errno not in _LOST:
+        if error.errno in _LOST:
+            return False
+        if not path.is_dir():
             raise
+        _set_aside(path)
         return False
     return True
 

@@ -47,8 +47,11 @@ class Reporter:
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._path, self._uid = layout.status / name, uid
-        self._number: int | None = None
         self._silent = False
+        self._number = 0
+        # Once: what another says later, who took us for dead, is not ours to go on with.
+        with suppress(OSError), _opened(self._path, self._uid) as fd:
+            self._number = max((int(n[:6]) for n in _statuses(fd)), default=0)
 
     def __call__(self, status: Status) -> None:
         """Make STATUS the newest.
@@ -68,8 +71,6 @@ class Reporter:
                     self._write(fd, status)
 
     def _write(self, fd: int, status: Status) -> None:
-        if self._number is None:
-            self._number = max((int(n[:6]) for n in _statuses(fd)), default=0)
         self._number += 1
         name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
         try:
@@ -159,10 +160,11 @@ def ask_to_stop(layout: Layout, name: str) -> None:
         _write_at(fd, CANCEL, b"", last=False)
 
 
-def forget(layout: Layout, name: str) -> None:
-    """Remove the statuses of the request NAME; its owner has read them.
+def forget(layout: Layout, name: str, until: float = float("inf")) -> None:
+    """Remove the statuses of the request NAME: its owner has read them, or never will.
 
-    Raises OSError if there is more in the way than some files.
+    What is not removed UNTIL the monotonic clock says so stays for another time.  Raises OSError
+    if there is more in the way than files.
     """
     path = layout.status / name
     try:
@@ -174,14 +176,21 @@ def forget(layout: Layout, name: str) -> None:
         path.unlink(missing_ok=True)
         return
     try:
-        for entry in _names(fd):
-            # The worker removes old ones itself.
-            with suppress(FileNotFoundError):
-                os.unlink(entry, dir_fd=fd)
+        _empty(fd, until)
     finally:
         os.close(fd)
     with suppress(FileNotFoundError):
         path.rmdir()
+
+
+def _empty(directory: int, until: float) -> None:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if time.monotonic() > until:
+                return
+            # The worker removes old ones itself.
+            with suppress(FileNotFoundError):
+                os.unlink(entry.name, dir_fd=directory)
 
 
 @contextmanager

@@ -8,16 +8,23 @@ for its age, so that it need not be remembered that it was answered.
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from shifter_lite.errors import RegistryBusy
 from shifter_lite.layout import Layout
-from shifter_lite.queue import claim, status
+from shifter_lite.queue import claim
+from shifter_lite.queue import status as statuses
 from shifter_lite.request import Request, Status, day, is_request_name, request_day
 
+_T = TypeVar("_T")
+_LONGEST_SECONDS = 5.0
 _WRITING_SECONDS = 36 * 3600
 # Its owner waits for it, and removes it when it has read the end.
 _UNREAD_SECONDS = 2 * 86400
@@ -25,36 +32,56 @@ _REMEMBERED_SECONDS = Request.AGE_LIMIT + 2 * 86400
 
 
 def sweep(layout: Layout) -> None:
-    """Remove what is too old from the spool and the statuses of LAYOUT."""
-    now = time.time()
+    """Remove what is too old from the spool and the statuses of LAYOUT, but not for long.
+
+    Anybody can put a million files there.  What is not reached is reached another time: the order
+    is another each time.
+    """
+    now, until = time.time(), time.monotonic() + _LONGEST_SECONDS
+    hidden = [
+        place / name
+        for place in (layout.submitted, layout.claimed)
+        for name in os.listdir(place)
+        if name.startswith(".")
+    ]
+    for path in _some([*layout.writing.iterdir(), *layout.root.glob(".store.*"), *hidden], until):
+        with suppress(OSError):
+            status = path.lstat()
+            # Whoever owns it can set one of the two as he likes.
+            if now - min(status.st_mtime, status.st_ctime) > _WRITING_SECONDS:
+                _remove(path, status)
     oldest = day(now - _REMEMBERED_SECONDS)
-    hidden = (path for path in layout.submitted.iterdir() if path.name.startswith("."))
-    for path in (*layout.writing.iterdir(), *layout.root.glob(".store.*"), *hidden):
-        with suppress(FileNotFoundError):
-            if now - path.lstat().st_mtime > _WRITING_SECONDS:
-                _remove(path)
-    for place in (layout.done, layout.failed):
-        for path in place.iterdir():
-            if path.name < oldest:
-                _remove(path)
-    _sweep_statuses(layout, day(now - _UNREAD_SECONDS))
+    for path in (*layout.done.iterdir(), *layout.failed.iterdir()):
+        if path.name < oldest:
+            shutil.rmtree(path, ignore_errors=True)
+    _sweep_statuses(layout, day(now - _UNREAD_SECONDS), until)
 
 
-def _sweep_statuses(layout: Layout, unread: str) -> None:
+def _some(found: list[_T], until: float) -> Iterator[_T]:
+    """Yield FOUND in any order UNTIL the monotonic clock says so."""
+    random.shuffle(found)
+    for each in found:
+        if time.monotonic() > until:
+            return
+        yield each
+
+
+def _sweep_statuses(layout: Layout, unread: str, until: float) -> None:
     """Remove statuses of requests answered and made before the day UNREAD, and end younger ones.
 
     What is still claimed or submitted is left alone: listed after the statuses, so that none
     that comes meanwhile is missed.
     """
     names = list(filter(is_request_name, os.listdir(layout.status)))
-    working = {name for name, _ in claim.claimed(layout)} | set(os.listdir(layout.submitted))
-    for name in names:
-        if name in working:
-            continue
+    waiting = set(os.listdir(layout.submitted))
+    claimed = {name for name, _ in claim.claimed(layout)}
+    # Twice, because one may have been handed back between the two.
+    waiting.update(claimed, os.listdir(layout.submitted))
+    for name in _some([name for name in names if name not in waiting], until):
         # What its owner made of it may not be ours to remove.
         with suppress(OSError):
             if request_day(name) < unread:
-                status.forget(layout, name)
+                statuses.forget(layout, name, until)
             else:
                 _end(layout, name)
 
@@ -63,7 +90,8 @@ def _end(layout: Layout, name: str) -> None:
     """Tell the owner of the request NAME that it was answered, if a power loss took the answer."""
     if not claim.was_answered(layout, name):
         return
-    reporter = status.Reporter(layout, name, (layout.status / name).lstat().st_uid)
+    # Nobody else: he could make such a directory once its owner has removed his.
+    reporter = statuses.Reporter(layout, name, int(name.split("-")[1]))
     newest = reporter.newest()
     if newest is None or not newest.ended:
         reporter(_lost(good=claim.was_done(layout, name)))
@@ -77,8 +105,11 @@ def _lost(*, good: bool) -> Status:
     return Status(state="FAILURE", fact=fact, hint="ask again", exit_code=RegistryBusy.exit_code)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+def _remove(path: Path, status: os.stat_result) -> None:
+    """Remove PATH; of directories with something in them only our own: others' could be huge."""
+    if not stat.S_ISDIR(status.st_mode):
+        path.unlink()
+    elif status.st_uid == os.geteuid():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        path.rmdir()

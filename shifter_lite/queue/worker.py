@@ -85,7 +85,14 @@ class Worker:
 
         Only some of it, so that those who ask properly need not wait.
         """
-        for name in (*self.backlog.bad(), *self.backlog.excess()):
+        for name in self.backlog.bad():
+            found = self._claim(name)
+            if isinstance(found, Claim):
+                # It has become one since we looked: it waits for its turn.
+                found.hand_back()
+            elif found is not None:
+                yield found
+        for name in self.backlog.excess():
             if (claimed := self._claim(name)) is not None:
                 yield claimed
 
@@ -110,6 +117,9 @@ class Worker:
     def _claim(self, name: str) -> Claim | Rejected | None:
         self.attendant.check()
         self.backlog.forget(name)
+        if any(name in batch.names for batch in self._batches):
+            # Its owner has put it there again: once the first is answered, that is no request.
+            return None
         found = claim.claim(self._layout, name, store=self._store, worker=self.name)
         if isinstance(found, Rejected) and found.stuck:
             self.backlog.ignore(name)
@@ -221,13 +231,22 @@ class Worker:
         ours = [name for name, worker in claims if worker == self.name and name not in known]
         return sum(claim.return_claim(self._layout, name, self.name) for name in ours)
 
-    def bury_idle(self) -> None:
-        """Clear away what dead workers left that had claimed nothing."""
+    def bury_idle(self, fence: Callable[[], object]) -> None:
+        """Clear away what dead workers left that have no claims, as their last may be cancelled.
+
+        FENCE is as for ``recover``.
+        """
         busy = {worker for _, worker in claim.claimed(self._layout)}
-        for worker in {*self.census.workers(), *marks.makers(self._layout)} - busy:
-            if self.census.dead(worker):
-                presence.remove_beats(self._layout, worker)
-                self._bury(worker)
+        builders = marks.makers(self._layout)
+        idle = {*self.census.workers(), *builders} - busy
+        dead = {worker for worker in idle if self.census.dead(worker)}
+        for worker in dead:
+            presence.remove_beats(self._layout, worker)
+        if dead & builders:
+            self.attendant.check()
+            fence()
+        for worker in dead:
+            self._bury(worker)
 
     def _bury(self, worker: str) -> None:
         marks.remove(self._layout, worker)
