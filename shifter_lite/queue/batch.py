@@ -14,11 +14,13 @@ from shifter_lite.queue.status import Reporter
 from shifter_lite.request import Request, Status
 
 Report = Callable[[Status], None]
-# Of progress alone each requester hears so often, and more rarely if they are many.
+# Of progress alone requesters hear so often.
 _PROGRESS_SECONDS = 0.5
-_PROGRESS_SECONDS_EACH = 0.01
-# So many requesters are asked in one round whether they still want it.
-_ASKED_AT_ONCE = 100
+# So many hear of it at once.  The others hear in the next rounds, of what still holds then: what
+# is over before costs nothing, and on a shared filesystem a status costs milliseconds.
+_TOLD_AT_ONCE = 4
+# So many requesters are told in one round, and asked whether they still want it.
+_ASKED_AT_ONCE = 30
 
 
 class _Member:
@@ -27,6 +29,13 @@ class _Member:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.reporter = Reporter(claim.layout, claim.request.name, claim.request.uid)
+        self._told: Status | None = None
+
+    def tell(self, status: Status | None) -> None:
+        """Tell its owner STATUS, unless it is what he was told last."""
+        if status is not None and status != self._told:
+            self._told = status
+            self.reporter(status)
 
     def close(self) -> None:
         self.reporter.close()
@@ -46,7 +55,7 @@ class Batch:
         self._members = [_Member(claim) for claim in claims]
         self._listener = listener
         self._mutex = Lock()
-        self._state = ""
+        self._newest: Status | None = None
         self._next_report = 0.0
         self._asked = 0
 
@@ -61,18 +70,18 @@ class Batch:
         return bool(self._members)
 
     def report(self, status: Status) -> None:
-        """Tell all how it stands; of mere progress only now and then."""
+        """Tell how it stands: some now, the others in rounds; of mere progress now and then."""
         if self._listener:
             self._listener(status)
         with self._mutex:
             now = time.monotonic()
-            if status.state == self._state and now < self._next_report:
+            is_news = self._newest is None or status.state != self._newest.state
+            if not is_news and now < self._next_report:
                 return
-            self._state = status.state
-            for member in self._members:
-                member.reporter(status)
-            each = _PROGRESS_SECONDS_EACH * len(self._members)
-            self._next_report = now + max(_PROGRESS_SECONDS * 0.9, each)
+            self._newest = status
+            for member in self._members[:_TOLD_AT_ONCE]:
+                member.tell(status)
+            self._next_report = now + _PROGRESS_SECONDS * 0.9
 
     def settle_ended(self) -> None:
         """Move away what was told its end before, by a worker that died then."""
@@ -82,13 +91,15 @@ class Batch:
                 if status is not None and status.ended:
                     self._end(member, good=status.state == "READY")
 
-    def release_cancelled(self) -> list[Request]:
-        """Answer those whose owners do not want it any more; return them."""
+    def go_round(self) -> list[Request]:
+        """Tell some how it stands, and answer those who do not want it any more; return these."""
         with self._mutex:
             self._asked = self._asked % max(1, len(self._members))
             some = self._members[self._asked : self._asked + _ASKED_AT_ONCE]
             self._asked += _ASKED_AT_ONCE
             cancelled = [member for member in some if member.reporter.cancelled()]
+            for member in some:
+                member.tell(self._newest)
             for member in cancelled:
                 member.reporter(Status(state="CANCELLED"))
                 # If it is ours no more, whoever has it will see the same.
@@ -101,8 +112,9 @@ class Batch:
         if self._listener:
             self._listener(status)
         with self._mutex:
+            self._newest = status
             for member in self._members:
-                member.reporter(status)
+                member.tell(status)
             answered: set[Path] = set()
             while self._members:
                 answered.add(self._end(self._members[-1], good=status.state == "READY"))
