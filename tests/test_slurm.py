@@ -100,7 +100,7 @@ class Service:
 
     def jobs(self) -> list[str]:
         """Return the jobs that workers have submitted."""
-        return re.findall(r" submitted \S+ as job ([0-9]+)\n", self.log)
+        return re.findall(r" submitted request=\S+ job=([0-9]+)\n", self.log)
 
     def ask(self, image: str) -> str:
         return spool.ask(self.store, self.site.user, [image])[image]
@@ -237,7 +237,7 @@ def test_a_job_that_is_cancelled_is_a_request_queued_again(service: Service, slo
 def test_a_job_whose_node_dies_is_a_request_queued_again(service: Service, slow: str) -> None:
     with service.worker():
         request = service.ask(slow)
-        service.cluster.kill(service.cluster.node_of(until_it_builds(service)))
+        service.cluster.crash(service.cluster.node_of(until_it_builds(service)))
         assert service.end_of(request).state == "READY"
     assert len(service.jobs()) == 2
 

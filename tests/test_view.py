@@ -63,7 +63,7 @@ def test_what_is_no_request_is_shown_by_its_name_and_owner_only(
     moved = json.loads((new / good).read_bytes())
     (new / next(names)).write_text(json.dumps({**moved, "image": "\x1b[2J"}))
     (new / "\x1b[2J").write_text("x")
-    (new / f"99999999999-4294967295-{0:016x}").write_text("x")
+    (new / f"9999999999-4294967295-{0:016x}").write_text("x")
     found = listed(site)
     assert len(found) == 8
     assert [row["request"] for row in found if row["image"]] == [good]

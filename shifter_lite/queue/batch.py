@@ -24,7 +24,7 @@ _PROGRESS_SECONDS = 0.5
 # is over before costs nothing, and on a shared filesystem a status costs milliseconds.
 _TOLD_AT_ONCE = 4
 # So many requesters are told in one round, and asked whether they still want it.
-_ASKED_AT_ONCE = 100
+_ASKED_AT_ONCE = 30
 # Disks and servers make many things last in the time that one takes them.
 _THREADS = 16
 
