@@ -63,7 +63,10 @@ class Service:
 
     site: Runner
     cluster: Cluster
+    registry: faulty.Registry
     place: Path
+    # So many were seen to have begun.
+    builds: int = 0
 
     @property
     def store(self) -> Path:
@@ -135,10 +138,12 @@ class Service:
 
 
 @pytest.fixture
-def service(site: Runner, cluster: Cluster, workdir: Path) -> Service:
+def service(
+    site: Runner, cluster: Cluster, faulty_registry: faulty.Registry, workdir: Path
+) -> Service:
     place = workdir / "configuration"
     place.mkdir()
-    made = Service(site, cluster, place)
+    made = Service(site, cluster, faulty_registry, place)
     made.configure(kind="slurm")
     return made
 
@@ -166,7 +171,8 @@ def pids_of(uid: int, word: str) -> list[int]:
 
 def until_it_builds(service: Service) -> str:
     """Wait until a job is in the middle of its build; return its id."""
-    until(lambda: any((service.store / "images").rglob(".building*")))
+    until(lambda: len(service.registry.asked(DIGEST)) > service.builds)
+    service.builds += 1
     # Others may run: a Slurm that has been killed runs again what had ended just before.
     return service.jobs()[-1]
 

@@ -52,7 +52,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 ReturnToService=2
 KillWait=2
-SlurmdTimeout=30
+SlurmdTimeout=10
 MessageTimeout=2
 PropagateResourceLimits=NONE
 NodeName=n[1-{nodes}] NodeHostname=n[1-{nodes}] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=8
