@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -292,6 +293,18 @@ def test_equal_requests_are_one_batch_and_each_has_its_own_status(
     assert ended == ["READY", "READY", "CANCELLED", "READY", "READY"]
     assert first.wanted() is False
     assert second.wanted() is True
+
+
+def test_the_first_answers_of_a_day_are_given_at_once_and_none_is_taken_for_lost(
+    layout: Layout, worker: Worker
+) -> None:
+    for number in range(10):
+        asked = [put(layout, f"debian:{number}") for _ in range(16)]
+        (batch,) = batches(worker)
+        for path in layout.done.glob("*"):
+            shutil.rmtree(path)
+        end(batch)
+        assert len(list(layout.done.glob("*/*"))) == len(asked)
 
 
 def test_what_is_soon_over_is_told_to_few_and_the_end_to_all(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from shifter_lite.queue.claim import Claim, settle
 from shifter_lite.queue.presence import Lost
 from shifter_lite.queue.status import Reporter
 from shifter_lite.request import Request, Status
 
+T = TypeVar("T")
 Report = Callable[[Status], None]
 # Of progress alone requesters hear so often.
 _PROGRESS_SECONDS = 0.5
@@ -21,6 +25,8 @@ _PROGRESS_SECONDS = 0.5
 _TOLD_AT_ONCE = 4
 # So many requesters are told in one round, and asked whether they still want it.
 _ASKED_AT_ONCE = 30
+# Disks and servers make many things last in the time that one takes them.
+_THREADS = 16
 
 
 class _Member:
@@ -86,8 +92,8 @@ class Batch:
     def settle_ended(self) -> None:
         """Move away what was told its end before, by a worker that died then."""
         with self._mutex:
-            ended = [(member, member.reporter.newest()) for member in self._members]
-            for member, status in ended:
+            newest = _each(lambda member: member.reporter.newest(), self._members)
+            for member, status in list(zip(self._members, newest, strict=True)):
                 if status is not None and status.ended:
                     self._end(member, good=status.state == "READY")
 
@@ -113,18 +119,17 @@ class Batch:
             self._listener(status)
         with self._mutex:
             self._newest = status
-            for member in self._members:
-                member.tell(status)
-            answered: set[Path] = set()
-            while self._members:
-                answered.add(self._end(self._members[-1], good=status.state == "READY"))
-            settle(self._layout, *answered)
+            _each(lambda member: member.tell(status), self._members)
+            # A copy: each goes as soon as it is ended, so that nothing is ever told after that.
+            end = partial(self._end, good=status.state == "READY")
+            settle(self._layout, *_each(end, list(self._members)))
 
     def hand_back(self) -> None:
-        """Let other workers have them."""
+        """Let other workers have them; who was told the end is not told anything else."""
         with self._mutex:
             for member in self._members:
-                member.reporter(Status(state="PENDING"))
+                if self._newest is None or not self._newest.ended:
+                    member.tell(Status(state="PENDING"))
                 with suppress(Lost):
                     member.claim.hand_back()
                 member.close()
@@ -135,3 +140,11 @@ class Batch:
         member.close()
         self._members.remove(member)
         return where
+
+
+def _each(work: Callable[[_Member], T], members: Sequence[_Member]) -> list[T]:
+    """Return what WORK returns of each of MEMBERS; many are at work at a time."""
+    if len(members) == 1:
+        return [work(members[0])]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, members))

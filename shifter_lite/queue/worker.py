@@ -20,8 +20,10 @@ from shifter_lite.request import Request
 
 # How old what we know of others' claims may be when we choose, in seconds.
 _RUNNING_SECONDS = 0.5
-# So long equal requests are claimed, where there are many: who is killed must have got somewhere.
+# So long equal requests are claimed, where there are more than a few: who is killed again and
+# again must have got somewhere each time.
 _CLAIMING_SECONDS = 0.5
+_FEW = 32
 # So many may wait of one user.
 _MOST_WAITING = 100_000
 
@@ -130,7 +132,7 @@ class Worker:
         asked = wish(first.request)
         until = time.monotonic() + _CLAIMING_SECONDS
         for name in names:
-            if time.monotonic() > until:
+            if len(claims) > _FEW and time.monotonic() > until:
                 break
             other = self._claim(name)
             # Its owner may have written it anew since we looked.
