@@ -24,7 +24,7 @@ from tests.helpers.places import Place, places, tried
 
 EVERY = os.environ.get("SHIFTER_KILL") == "every"
 # How many calls are tried that change nothing, and how many of SQLite's; unless every one is.
-SAMPLE, OF_SQLITE = 120, 40
+SAMPLE, OF_SQLITE = 150, 40
 LONG = 36000 if EVERY else 1200
 
 
