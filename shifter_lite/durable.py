@@ -90,7 +90,16 @@ def has_size(path: Path, size: int) -> bool:
 
 
 def make_directory(path: Path, mode: int) -> None:
-    """Make the directory PATH with exactly MODE, whatever the umask; keep one that is there."""
-    with suppress(FileExistsError):
-        path.mkdir()
+    """Make the directory PATH with exactly MODE, whatever the umask; keep one that is in use.
+
+    One that is empty may be what somebody left who was killed before it had its mode.
+    """
+    try:
+        path.mkdir(0o700)
+    except FileExistsError:
+        if not os.listdir(path):
+            # Another account may have made it.
+            with suppress(PermissionError):
+                path.chmod(mode)
+    else:
         path.chmod(mode)

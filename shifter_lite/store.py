@@ -54,8 +54,9 @@ def create(layout: Layout, *, shared: bool) -> str:
 def complete(layout: Layout) -> None:
     """Make the directories that a store of an earlier version lacks, for workers."""
     for place in TREE:
-        if place.writer == "worker":
-            durable.make_directory(layout.root / place.path, place.mode)
+        path = layout.root / place.path
+        if place.writer == "worker" and not path.exists():
+            durable.make_directory(path, place.mode)
 
 
 def is_shared(layout: Layout) -> bool:

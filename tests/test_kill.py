@@ -8,6 +8,7 @@ and a sample of those that do not.  ``scripts/kill`` tries every one.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from shifter_lite.errors import ShifterError
+from shifter_lite.layout import TREE
 from tests.conftest import Runner
 from tests.helpers import images, spool, whole
 from tests.helpers.killing import Call, Killer
@@ -22,7 +24,7 @@ from tests.helpers.places import Place, places, tried
 
 EVERY = os.environ.get("SHIFTER_KILL") == "every"
 # How many calls are tried that change nothing, and how many of SQLite's; unless every one is.
-SAMPLE, OF_SQLITE = 120, 40
+SAMPLE, OF_SQLITE = 150, 40
 LONG = 36000 if EVERY else 1200
 
 
@@ -48,7 +50,7 @@ class Trial:
     """DYING is killed in copies of the store TEMPLATE; then ``check`` goes on, and looks."""
 
     dying: Callable[[Place], Killer]
-    check: Callable[[Place], str | None]
+    check: Callable[[Place], object]
     template: Path | None
     ids: set[str] = field(default_factory=set)
 
@@ -67,7 +69,7 @@ class Trial:
     def settle(self, place: Place) -> None:
         """Let another go on in PLACE, and check that all is as if nobody had been killed."""
         found = self.check(place)
-        self.ids |= {*whole.names(place.store).values(), *([found] if found else [])}
+        self.ids |= {*whole.names(place.store).values(), *([str(found)] if found else [])}
         place.succeed("shifter-admin", "verify")
         assert len(self.ids) <= 1
 
@@ -133,7 +135,12 @@ def test_a_client_killed_before_any_call_has_asked_or_has_not(
     asked, unasked = [], []
 
     def dying(place: Place) -> Killer:
-        runner = replace(asker, store=place.store)
+        # What he noted of earlier requests makes other calls.
+        state = workdir / f"{place.root.name}-asker"
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir()
+        os.chown(state, asker.user.uid, asker.user.gid)
+        runner = replace(asker, store=place.store, extra={"XDG_STATE_HOME": str(state)})
         return Killer(killer_program, runner, ["shifterimg", "pull", image])
 
     def check(place: Place) -> str | None:
@@ -196,3 +203,34 @@ def test_a_pull_into_ones_own_store_killed_before_any_call_is_done_by_the_next(
         killed = [call for call in tried(free, points, trial.one) if call]
     print(f"killed {len(killed)} times, of {len(calls)} calls")  # noqa: T201
     assert len(killed) >= max(50, len(points) * 0.97)
+
+
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("how", [[], ["--private"]])
+def test_a_store_whose_making_was_killed_before_any_call_is_made_right_by_the_next(
+    run: Runner, workdir: Path, killer_program: Path, how: list[str]
+) -> None:
+    command = ["shifter-admin", "init", *how]
+
+    def dying(place: Place) -> Killer:
+        return Killer(killer_program, place.runner, command)
+
+    def modes(place: Place) -> dict[str, int]:
+        return {each.path: (place.store / each.path).stat().st_mode & 0o7777 for each in TREE}
+
+    with places(run, workdir) as free:
+        place = free.get()
+        place.clear()
+        calls = dying(place).calls()
+        right = modes(place)
+        free.put(place)
+
+        def check(place: Place) -> None:
+            place.succeed(*command)
+            assert modes(place) == right
+            assert {name.rpartition("/")[0] for name in whole.files(place.store)} == {""}
+
+        trial = Trial(dying, check, None)
+        killed = tried(free, [Point(each.number) for each in calls], trial.one)
+    assert right["spool/new"] == (0o700 if how else 0o3733)
+    assert all(killed)

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
@@ -306,16 +308,42 @@ def test_equal_requests_are_one_batch_and_each_has_its_own_status(
     assert {each.name for each in first.requests} == {each.name for each in asked}
     assert [each.name for each in second.requests] == [other.name]
     first.report(Status(state="PULLING", done=1, total=2))
+    assert first.go_round() == []
     assert all(status.read(layout, each.name).total == 2 for each in asked)
     assert status.read(layout, other.name) == Status(state="PENDING")
     (layout.status / asked[2].name / "cancel").touch()
-    assert [each.name for each in first.release_cancelled()] == [asked[2].name]
+    assert [each.name for each in first.go_round()] == [asked[2].name]
     assert status.read(layout, asked[2].name).state == "CANCELLED"
     end(first)
     ended = [status.read(layout, each.name).state for each in asked]
     assert ended == ["READY", "READY", "CANCELLED", "READY", "READY"]
     assert first.wanted() is False
     assert second.wanted() is True
+
+
+def test_the_first_answers_of_a_day_are_given_at_once_and_none_is_taken_for_lost(
+    layout: Layout, worker: Worker
+) -> None:
+    for number in range(10):
+        asked = [put(layout, f"debian:{number}") for _ in range(16)]
+        (batch,) = batches(worker)
+        for path in layout.done.glob("*"):
+            shutil.rmtree(path)
+        end(batch)
+        assert len(list(layout.done.glob("*/*"))) == len(asked)
+
+
+def test_what_is_soon_over_is_told_to_few_and_the_end_to_all(
+    layout: Layout, worker: Worker
+) -> None:
+    asked = [put(layout, "debian:12") for _ in range(20)]
+    (batch,) = batches(worker)
+    for state in ("PULLING", "CONVERSION", "PUBLISHING"):
+        batch.report(Status(state=state))
+    told = Counter(status.read(layout, each.name).state for each in asked)
+    assert told == {"PUBLISHING": 4, "PENDING": 16}
+    end(batch)
+    assert {status.read(layout, each.name).state for each in asked} == {"READY"}
 
 
 def test_files_that_are_no_requests_are_answered_with_a_reason_or_left_alone(

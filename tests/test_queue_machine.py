@@ -396,7 +396,7 @@ class Queue(RuleBasedStateMachine):
     def look_for_cancelled(self, data: st.DataObject) -> None:
         hand = data.draw(st.sampled_from(self.busy()))
         assert hand.batch is not None
-        hand.batch.release_cancelled()
+        hand.batch.go_round()
         if not hand.batch.wanted():
             self.let_go(hand)
 

@@ -63,7 +63,10 @@ class Service:
 
     site: Runner
     cluster: Cluster
+    registry: faulty.Registry
     place: Path
+    # So many were seen to have begun.
+    builds: int = 0
 
     @property
     def store(self) -> Path:
@@ -100,7 +103,7 @@ class Service:
 
     def jobs(self) -> list[str]:
         """Return the jobs that workers have submitted."""
-        return re.findall(r" submitted \S+ as job ([0-9]+)\n", self.log)
+        return re.findall(r" submitted request=\S+ job=([0-9]+)\n", self.log)
 
     def ask(self, image: str) -> str:
         return spool.ask(self.store, self.site.user, [image])[image]
@@ -135,10 +138,12 @@ class Service:
 
 
 @pytest.fixture
-def service(site: Runner, cluster: Cluster, workdir: Path) -> Service:
+def service(
+    site: Runner, cluster: Cluster, faulty_registry: faulty.Registry, workdir: Path
+) -> Service:
     place = workdir / "configuration"
     place.mkdir()
-    made = Service(site, cluster, place)
+    made = Service(site, cluster, faulty_registry, place)
     made.configure(kind="slurm")
     return made
 
@@ -166,7 +171,8 @@ def pids_of(uid: int, word: str) -> list[int]:
 
 def until_it_builds(service: Service) -> str:
     """Wait until a job is in the middle of its build; return its id."""
-    until(lambda: any((service.store / "images").rglob(".building*")))
+    until(lambda: len(service.registry.asked(DIGEST)) > service.builds)
+    service.builds += 1
     # Others may run: a Slurm that has been killed runs again what had ended just before.
     return service.jobs()[-1]
 
@@ -237,7 +243,7 @@ def test_a_job_that_is_cancelled_is_a_request_queued_again(service: Service, slo
 def test_a_job_whose_node_dies_is_a_request_queued_again(service: Service, slow: str) -> None:
     with service.worker():
         request = service.ask(slow)
-        service.cluster.kill(service.cluster.node_of(until_it_builds(service)))
+        service.cluster.crash(service.cluster.node_of(until_it_builds(service)))
         assert service.end_of(request).state == "READY"
     assert len(service.jobs()) == 2
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from shifter_lite.queue.claim import Claim, settle
 from shifter_lite.queue.presence import Lost
 from shifter_lite.queue.status import Reporter
 from shifter_lite.request import Request, Status
 
+T = TypeVar("T")
 Report = Callable[[Status], None]
-# Of progress alone each requester hears so often, and more rarely if they are many.
+# Of progress alone requesters hear so often.
 _PROGRESS_SECONDS = 0.5
-_PROGRESS_SECONDS_EACH = 0.01
-# So many requesters are asked in one round whether they still want it.
-_ASKED_AT_ONCE = 100
+# So many hear of it at once.  The others hear in the next rounds, of what still holds then: what
+# is over before costs nothing, and on a shared filesystem a status costs milliseconds.
+_TOLD_AT_ONCE = 4
+# So many requesters are told in one round, and asked whether they still want it.
+_ASKED_AT_ONCE = 30
+# Disks and servers make many things last in the time that one takes them.
+_THREADS = 16
 
 
 class _Member:
@@ -27,6 +35,13 @@ class _Member:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.reporter = Reporter(claim.layout, claim.request.name, claim.request.uid)
+        self._told: Status | None = None
+
+    def tell(self, status: Status | None) -> None:
+        """Tell its owner STATUS, unless it is what he was told last."""
+        if status is not None and status != self._told:
+            self._told = status
+            self.reporter(status)
 
     def close(self) -> None:
         self.reporter.close()
@@ -46,7 +61,7 @@ class Batch:
         self._members = [_Member(claim) for claim in claims]
         self._listener = listener
         self._mutex = Lock()
-        self._state = ""
+        self._newest: Status | None = None
         self._next_report = 0.0
         self._asked = 0
 
@@ -61,34 +76,36 @@ class Batch:
         return bool(self._members)
 
     def report(self, status: Status) -> None:
-        """Tell all how it stands; of mere progress only now and then."""
+        """Tell how it stands: some now, the others in rounds; of mere progress now and then."""
         if self._listener:
             self._listener(status)
         with self._mutex:
             now = time.monotonic()
-            if status.state == self._state and now < self._next_report:
+            is_news = self._newest is None or status.state != self._newest.state
+            if not is_news and now < self._next_report:
                 return
-            self._state = status.state
-            for member in self._members:
-                member.reporter(status)
-            each = _PROGRESS_SECONDS_EACH * len(self._members)
-            self._next_report = now + max(_PROGRESS_SECONDS * 0.9, each)
+            self._newest = status
+            for member in self._members[:_TOLD_AT_ONCE]:
+                member.tell(status)
+            self._next_report = now + _PROGRESS_SECONDS * 0.9
 
     def settle_ended(self) -> None:
         """Move away what was told its end before, by a worker that died then."""
         with self._mutex:
-            ended = [(member, member.reporter.newest()) for member in self._members]
-            for member, status in ended:
+            newest = _each(lambda member: member.reporter.newest(), self._members)
+            for member, status in list(zip(self._members, newest, strict=True)):
                 if status is not None and status.ended:
                     self._end(member, good=status.state == "READY")
 
-    def release_cancelled(self) -> list[Request]:
-        """Answer those whose owners do not want it any more; return them."""
+    def go_round(self) -> list[Request]:
+        """Tell some how it stands, and answer those who do not want it any more; return these."""
         with self._mutex:
             self._asked = self._asked % max(1, len(self._members))
             some = self._members[self._asked : self._asked + _ASKED_AT_ONCE]
             self._asked += _ASKED_AT_ONCE
             cancelled = [member for member in some if member.reporter.cancelled()]
+            for member in some:
+                member.tell(self._newest)
             for member in cancelled:
                 member.reporter(Status(state="CANCELLED"))
                 # If it is ours no more, whoever has it will see the same.
@@ -101,26 +118,33 @@ class Batch:
         if self._listener:
             self._listener(status)
         with self._mutex:
-            for member in self._members:
-                member.reporter(status)
-            answered: set[Path] = set()
-            while self._members:
-                member = self._members[-1]
-                answered.add(self._end(member, good=_told(member, status) == "READY"))
-            settle(self._layout, *answered)
+            self._newest = status
+            _each(lambda member: member.tell(status), self._members)
+            # A copy: each goes as soon as it is ended, so that nothing is ever told after that.
+            settle(self._layout, *_each(partial(self._end_as, status), list(self._members)))
 
     def hand_back(self) -> None:
-        """Let other workers have them."""
+        """Let other workers have them; who was told the end is not told anything else."""
         with self._mutex:
             for member in self._members:
-                told = member.reporter.newest()
-                # One that was told its end, by a worker that died then, is only to be moved.
-                if told is None or not told.ended:
-                    member.reporter(Status(state="PENDING"))
+                # Perhaps by a worker before us, which died then.
+                if not any(
+                    each and each.ended for each in (self._newest, member.reporter.newest())
+                ):
+                    member.tell(Status(state="PENDING"))
                 with suppress(Lost):
                     member.claim.hand_back()
                 member.close()
             self._members.clear()
+
+    def _end_as(self, status: Status, member: _Member) -> Path:
+        """End MEMBER as its owner was told it: with STATUS, or before us.
+
+        A worker that was taken for dead may have told him, before it knew.
+        """
+        newest = member.reporter.newest() if member.reporter.overtaken else None
+        end = newest if newest is not None and newest.ended else status
+        return self._end(member, good=end.state == "READY")
 
     def _end(self, member: _Member, *, good: bool) -> Path:
         where = member.claim.done() if good else member.claim.failed()
@@ -129,10 +153,9 @@ class Batch:
         return where
 
 
-def _told(member: _Member, status: Status) -> str:
-    """Return the state with which the owner of MEMBER was told its end, if not with STATUS.
-
-    A worker that was taken for dead may have told him, before it knew.
-    """
-    newest = member.reporter.newest() if member.reporter.overtaken else None
-    return newest.state if newest is not None and newest.ended else status.state
+def _each(work: Callable[[_Member], T], members: Sequence[_Member]) -> list[T]:
+    """Return what WORK returns of each of MEMBERS; many are at work at a time."""
+    if len(members) == 1:
+        return [work(members[0])]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, members))

@@ -211,8 +211,7 @@ def _answered(path: Path, place: Path, name: str) -> Path:
     try:
         _move(path, target)
     except Lost:
-        if directory.exists():
-            raise
+        # The first of its day, or one of several: whoever makes the directory may be another.
         durable.make_directory(directory, 0o750)
         _move(path, target)
     return directory

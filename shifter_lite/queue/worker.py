@@ -20,6 +20,10 @@ from shifter_lite.request import Request
 
 # How old what we know of others' claims may be when we choose, in seconds.
 _RUNNING_SECONDS = 0.5
+# So long equal requests are claimed, where there are more than a few: who is killed again and
+# again must have got somewhere each time.
+_CLAIMING_SECONDS = 0.5
+_FEW = 32
 # So many may wait of one user.
 _MOST_WAITING = 100_000
 
@@ -126,7 +130,10 @@ class Worker:
     def _batch(self, first: Claim, names: list[str], listener: Listener | None) -> Batch:
         claims = [first]
         asked = wish(first.request)
+        until = time.monotonic() + _CLAIMING_SECONDS
         for name in names:
+            if len(claims) > _FEW and time.monotonic() > until:
+                break
             other = self._claim(name)
             # Its owner may have written it anew since we looked.
             if isinstance(other, Claim):
@@ -176,7 +183,7 @@ class Worker:
         """Have BATCH until ``leave``: ON_CANCEL hears of requests that are not wanted any more."""
 
         def look() -> None:
-            for request in batch.release_cancelled():
+            for request in batch.go_round():
                 on_cancel(request)
 
         self._batches.append(batch)

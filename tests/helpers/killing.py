@@ -61,6 +61,8 @@ class Killer:
             capture_output=True,
             text=True,
             timeout=_PATIENCE,
+            # As careful sites have it: then a mode is not right by chance.
+            umask=0o077,
             check=False,
         )
         assert done.returncode in (0, KILLED), f"{done.returncode}: {done.stderr}"

@@ -237,22 +237,34 @@ def _rows(path: str, directory: _Directory, way: Way) -> Iterator[_Row]:
         yield place, node.mode, node.owner, node.content(chosen)
 
 
-def states(disk: Disk, todo: Sequence[Operation]) -> Iterator[State]:
-    """Yield every tree, each once, that a power loss may leave while DISK lets TODO be done."""
-    seen = set()
+def states(disk: Disk, todo: Sequence[Operation], sampled: str) -> list[State]:
+    """Return every tree that a power loss may leave while DISK lets TODO be done.
+
+    Each is returned once: of equal ones the last, when the most was promised already.  Before
+    operations on what is below SAMPLED, in two ways only.
+    """
+    found = {}
     last = "nothing"
     for after, operation in enumerate([*todo, None]):
         # Data alone changes nothing that is durable: it is looked at when something does.
         if operation is None or operation.kind not in ("write", "truncate"):
-            for way in WAYS:
-                rows = disk.rows(way)
-                key = hashlib.sha256(repr(rows).encode()).digest()
-                if key not in seen:
-                    seen.add(key)
-                    yield State(after, last, way, rows)
+            few = operation is not None and operation.path.startswith(sampled)
+            for way in ("lost", "mixed") if few else WAYS:
+                state = State(after, last, way, disk.rows(way))
+                found[hashlib.sha256(repr(state.rows).encode()).digest()] = state
         if operation is not None:
             disk.do(operation)
             last = str(operation)
+    return list(found.values())
+
+
+def surely_durable(done: Sequence[Operation], below: str) -> int:
+    """Return how many of the operations DONE a power loss cannot undo any more.
+
+    Only syncs of what is BELOW a directory count.
+    """
+    syncs = [n for n, each in enumerate(done, 1) if each.kind == "sync"]
+    return max((n for n in syncs if done[n - 1].path.startswith(below)), default=0)
 
 
 def strace(log: Path) -> list[str]:

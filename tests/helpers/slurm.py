@@ -52,7 +52,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 ReturnToService=2
 KillWait=2
-SlurmdTimeout=5
+SlurmdTimeout=10
 MessageTimeout=2
 PropagateResourceLimits=NONE
 NodeName=n[1-{nodes}] NodeHostname=n[1-{nodes}] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=8
@@ -117,6 +117,11 @@ class Cluster:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
+
+    def crash(self, node: str) -> None:
+        """Kill NODE with all that runs on it, and let Slurm notice, which else takes its time."""
+        self.kill(node)
+        self("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=crashed")
 
     def stop(self, name: str) -> None:
         """End the controller, or the node, as its administrator does."""

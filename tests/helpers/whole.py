@@ -14,7 +14,7 @@ from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
 from shifter_lite.records import Entry, Image
-from shifter_lite.request import request_uid
+from shifter_lite.request import Status, request_uid
 
 # All that may lie in a store that nobody works on, and in which nobody waits.
 _SETTLED = re.compile(
@@ -38,6 +38,11 @@ def names(store: Path) -> dict[str, str]:
     return found
 
 
+def _is_for_all(path: Path) -> bool:
+    """Return whether everybody may read the file PATH, and look into its directory."""
+    return path.stat().st_mode & 0o044 == 0o044 and path.parent.stat().st_mode & 0o055 == 0o055
+
+
 def _generation(store: Path, path: Path) -> dict[str, str]:
     number = int(path.name.split(".")[1])
     with path.open("rb") as file:
@@ -45,9 +50,11 @@ def _generation(store: Path, path: Path) -> dict[str, str]:
         assert dict(index.meta())["generation"] == str(number), path
         items = {key: value for key, value in index.items() if key != resolve.META}
     layout, found = Layout(store), {}
+    assert _is_for_all(path), path
     for key, value in items.items():
         entry = Entry.from_bytes(key, value)
         assert layout.image(entry.id).stat().st_size == entry.size, (path, key)
+        assert _is_for_all(layout.image(entry.id)), (path, key)
         record = Image.from_bytes(layout.record(entry.id).read_bytes())
         assert (record.id, record.size) == (entry.id, entry.size), (path, key)
         found[key.decode()] = entry.id
@@ -68,17 +75,21 @@ def left_over(store: Path) -> set[str]:
     return {path for path in files(store) if not _SETTLED.fullmatch(path)}
 
 
+def told(store: Path, request: str) -> Status:
+    """Return what the owner of REQUEST reads of it."""
+    return status.read(Layout(store), request, request_uid(request))
+
+
 def answered(store: Path, request: str) -> str:
     """Return the id that REQUEST, all that was ever asked of STORE, was answered with.
 
     Nobody works on STORE any more; REQUEST's owner reads its status, and then nothing is left.
     """
-    layout = Layout(store)
-    answer = status.read(layout, request, request_uid(request))
+    answer = told(store, request)
     (place,) = files(store, "spool")
     assert re.fullmatch(rf"spool/done/\d{{8}}/{request}", place), (place, answer)
     assert answer.state == "READY", answer
-    status.forget(layout, request)
+    status.forget(Layout(store), request)
     assert left_over(store) == set()
     return answer.image_id
 
