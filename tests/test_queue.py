@@ -325,7 +325,7 @@ def test_the_first_answers_of_a_day_are_given_at_once_and_none_is_taken_for_lost
     layout: Layout, worker: Worker
 ) -> None:
     for number in range(10):
-        asked = [put(layout, f"debian:{number}") for _ in range(16)]
+        asked = [put(layout, f"debian:{number}") for _ in range(8)]
         (batch,) = batches(worker)
         for path in layout.done.glob("*"):
             shutil.rmtree(path)
@@ -333,15 +333,31 @@ def test_the_first_answers_of_a_day_are_given_at_once_and_none_is_taken_for_lost
         assert len(list(layout.done.glob("*/*"))) == len(asked)
 
 
+def test_a_worker_claims_few_at_first_and_twice_as_many_each_time(
+    layout: Layout, worker: Worker
+) -> None:
+    for _ in range(100):
+        put(layout, "debian:12")
+    sizes = []
+    worker.backlog.refresh(now=True)
+    while batch := worker.next():
+        assert isinstance(batch, Batch)
+        worker.take(batch, lambda _: None)
+        sizes.append(len(batch.requests))
+        end(batch)
+        worker.leave(batch)
+    assert sizes == [8, 16, 32, 44]
+
+
 def test_what_is_soon_over_is_told_to_few_and_the_end_to_all(
     layout: Layout, worker: Worker
 ) -> None:
-    asked = [put(layout, "debian:12") for _ in range(20)]
+    asked = [put(layout, "debian:12") for _ in range(8)]
     (batch,) = batches(worker)
     for state in ("PULLING", "CONVERSION", "PUBLISHING"):
         batch.report(Status(state=state))
     told = Counter(status.read(layout, each.name).state for each in asked)
-    assert told == {"PUBLISHING": 4, "PENDING": 16}
+    assert told == {"PUBLISHING": 4, "PENDING": 4}
     end(batch)
     assert {status.read(layout, each.name).state for each in asked} == {"READY"}
 

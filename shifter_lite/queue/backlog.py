@@ -22,7 +22,7 @@ from shifter_lite.request import Request, is_request_name
 _AHEAD = 256
 _AT_ONCE = 16
 # So many are claimed together at most.
-_LARGEST_BATCH = 1000
+LARGEST_BATCH = 1000
 # A look at a huge spool takes its time: it must not take more than a part of ours.
 _PAUSE_PER_COST = 10.0
 _SHORTEST_PAUSE = 0.2
@@ -154,7 +154,7 @@ class Backlog:
             return []
         asked = self._users[_uid(first)].ahead[first]
         alike = self._alike.get(asked, {}) if asked is not None else {}
-        return [first, *(name for name in list(alike)[:_LARGEST_BATCH] if name != first)]
+        return [first, *(name for name in list(alike)[:LARGEST_BATCH] if name != first)]
 
     def served(self, name: str) -> None:
         """Note that the turn was NAME's user's."""

@@ -11,7 +11,7 @@ from functools import partial
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, marks, presence
 from shifter_lite.queue.attendant import Attendant
-from shifter_lite.queue.backlog import Backlog, wish
+from shifter_lite.queue.backlog import LARGEST_BATCH, Backlog, wish
 from shifter_lite.queue.batch import Batch, Report
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.presence import Census, Presence
@@ -20,10 +20,9 @@ from shifter_lite.request import Request
 
 # How old what we know of others' claims may be when we choose, in seconds.
 _RUNNING_SECONDS = 0.5
-# So long equal requests are claimed, where there are more than a few: who is killed again and
-# again must have got somewhere each time.
-_CLAIMING_SECONDS = 0.5
-_FEW = 32
+# So many equal requests are claimed at first, and then twice as many each time: workers that are
+# killed again and again must have got somewhere each time, however slow the filesystem is.
+_AT_FIRST = 8
 # So many may wait of one user.
 _MOST_WAITING = 100_000
 
@@ -55,6 +54,7 @@ class Worker:
             waiting_per_user,
         )
         self._batches: list[Batch] = []
+        self._at_once = _AT_FIRST
         self._running: Counter[int] = Counter()
         self._counted = float("-inf")
         self._life = ExitStack()
@@ -130,10 +130,7 @@ class Worker:
     def _batch(self, first: Claim, names: list[str], listener: Listener | None) -> Batch:
         claims = [first]
         asked = wish(first.request)
-        until = time.monotonic() + _CLAIMING_SECONDS
-        for name in names:
-            if len(claims) > _FEW and time.monotonic() > until:
-                break
+        for name in names[: self._at_once - 1]:
             other = self._claim(name)
             # Its owner may have written it anew since we looked.
             if isinstance(other, Claim):
@@ -193,6 +190,7 @@ class Worker:
         """Have BATCH no more: it is answered, or handed back."""
         if batch in self._batches:
             self._batches.remove(batch)
+            self._at_once = min(2 * self._at_once, LARGEST_BATCH)
             self.attendant.no_more(batch)
             self._counted = float("-inf")
 
