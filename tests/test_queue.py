@@ -20,7 +20,7 @@ import pytest
 from shifter_lite import store as stores
 from shifter_lite.errors import BadConfig, Damaged, NoStore
 from shifter_lite.layout import TREE, Layout
-from shifter_lite.queue import locks, marks, presence, status, submit, sweep
+from shifter_lite.queue import claim, locks, marks, presence, status, submit, sweep
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.presence import Census, Lost
@@ -287,6 +287,19 @@ def test_a_request_goes_where_its_owner_was_told_that_it_went(
     end(batch, "FAILURE")
     assert status.read(layout, asked.name).state == "READY"
     assert [path.name for path in layout.done.glob("*/*")] == [asked.name]
+
+
+def test_who_was_told_that_it_is_cancelled_is_told_nothing_else(
+    layout: Layout, worker: Worker
+) -> None:
+    asked = put(layout)
+    (batch,) = batches(worker)
+    (layout.status / asked.name / "cancel").touch()
+    # Others took us for dead, and we do not know it yet.
+    claim.return_claim(layout, asked.name, worker.name)
+    batch.go_round()
+    batch.report(Status(state="PULLING"))
+    assert status.read(layout, asked.name).state == "CANCELLED"
 
 
 def test_a_worker_that_ends_hands_back_what_it_has(layout: Layout) -> None:
