@@ -261,25 +261,29 @@ def left_over(store: Path) -> list[str]:
     """Return what should not be in STORE any more, when all is answered and nobody works."""
     places = ("spool/tmp", "spool/new", "spool/work", "workers", "builds")
     found = [str(path) for place in places for path in (store / place).glob("*")]
-    found += [str(path) for path in store.rglob(".*")]
+    # What is beside a status goes with it: its owner removes it, or time.
+    hidden = (path for path in store.rglob(".*") if "status" not in path.parts)
+    found += [str(path) for path in hidden]
     return found + [str(path) for path in (store / "locks").glob("worker.*")]
 
 
 def figures(plan: Plan, result: Result) -> list[str]:
     """Return what is worth saying of RESULT of PLAN, in lines."""
     average, largest = distances(result.places)
-    twice = [name for name, number in result.builds.items() if number != 1]
+    built = Counter(result.builds.values())
     return [
         f"{plan.requests} requests of {plan.users} users for {plan.images} images, "
         f"{plan.workers} workers, {result.killed} killed",
         f"answered in {result.seconds:.1f} s, {plan.requests / result.seconds:.0f} a second: "
         + ", ".join(f"{number} {state or 'none'}" for state, number in result.states.items()),
         f"not answered once: {len(result.not_once)}",
-        f"builds begun: {result.begun}; images not built once, as catalogs have it: {len(twice)}",
+        f"builds begun: {result.begun}; catalogs know of "
+        + ", ".join(f"{number} images built {times} times" for times, number in built.items()),
         f"from a round robin: {average:.0f} places on average, {largest} at most; "
         f"Jain's index of the first half: {jain(result.places):.4f}",
         f"generations of the index: {result.generations}",
         f"left over: {len(result.left)}",
+        *result.left[:5],
     ]
 
 
