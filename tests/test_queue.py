@@ -374,6 +374,55 @@ def test_a_dead_workers_claim_is_handed_back_and_its_files_removed(layout: Layou
     assert os.listdir(layout.locks) == os.listdir(layout.workers) == []
 
 
+def test_a_directory_where_a_claim_goes_back_to_holds_up_nobody(layout: Layout) -> None:
+    asked = put(layout)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_claim_and_die, args=(layout,))
+    process.start()
+    process.join()
+    obstacle = layout.submitted / asked.name
+    obstacle.mkdir()
+    (obstacle / "x").touch()
+    with Worker(layout, stores.identity(layout)) as worker:
+        assert worker.recover(lambda: None) == 1
+        (claimed,) = batches(worker)
+        assert claimed.request == asked
+        obstacle.mkdir()
+    assert obstacle.is_file()
+    assert os.listdir(layout.claimed) == []
+
+
+def test_what_cannot_go_back_now_goes_back_once_it_can(layout: Layout, worker: Worker) -> None:
+    for _ in range(2):
+        put(layout)
+    (claimed,) = batches(worker)
+    away = layout.submitted.rename(layout.submitted.with_name("away"))
+    layout.submitted.touch()
+    claimed.hand_back()
+    worker.leave(claimed)
+    layout.submitted.unlink()
+    away.rename(layout.submitted)
+    assert worker.recover(pytest.fail) == 2
+    assert len(os.listdir(layout.submitted)) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_request_that_the_filesystem_cannot_move_now_is_not_refused(
+    layout: Layout, worker: Worker, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    asked = put(layout)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            claims(worker)
+    (claimed,) = batches(worker)
+    assert claimed.request == asked
+
+
 def test_a_living_workers_claim_is_left_alone(layout: Layout) -> None:
     asked = put(layout)
     identity = stores.identity(layout)

@@ -130,7 +130,8 @@ class Batch:
             for member in self._members:
                 if self._newest is None or not self._newest.ended:
                     member.tell(Status(state="PENDING"))
-                with suppress(Lost):
+                # What the filesystem does not let us move now is put back as one that we forgot.
+                with suppress(Lost, OSError):
                     member.claim.hand_back()
                 member.close()
             self._members.clear()
