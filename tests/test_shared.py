@@ -76,7 +76,7 @@ def small(text: bytes = b"x") -> images.Image:
 
 def named(log: str, word: str) -> list[str]:
     """Return the requests that lines of LOG with WORD are about."""
-    return re.findall(rf" {word} ([0-9]+-[0-9]+-[0-9a-f]+) ", log)
+    return re.findall(rf" {word} request=([0-9]+-[0-9]+-[0-9a-f]+) ", log)
 
 
 # ------------------------------------------------------------------------------- both at work
