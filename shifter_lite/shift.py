@@ -102,8 +102,9 @@ class Shift:
         if isinstance(found, Rejected):
             self._tell(found)
         elif found is not None:
-            self._worker.take(found, _log_cancelled)
+            # Before it is taken: if the filesystem fails us here, all are put back by ``recover``.
             found.settle_ended()
+            self._worker.take(found, _log_cancelled)
             self._answer(found)
         self.idle = not (recovered or rejected or followed or found)
         return not self.idle
@@ -121,6 +122,9 @@ class Shift:
             return False
         self._recovered = clock
         recovered = self._worker.recover(partial(steps.fence, self._bench))
+        # Who is interrupted while he makes one, or cannot remove it, would keep all from building.
+        given = {each.job.order.key for each in self._open if each.job}
+        marks.remove(self._bench.layout, self._worker.name, keep=given)
         if recovered:
             logs.info("recovered", requests=recovered)
             self._worker.backlog.refresh(now=True)

@@ -18,7 +18,7 @@ from shifter_lite.build import blobs
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
-from shifter_lite.errors import BadConfig
+from shifter_lite.errors import BadConfig, ShifterError
 from shifter_lite.executor.order import Job, Submitted
 from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
@@ -122,7 +122,7 @@ def run(bench: Bench) -> None:
                 shift.tidy_sometimes()
                 if shift.turn():
                     continue
-            except OSError as error:
+            except (OSError, ShifterError) as error:
                 # What we had is handed back; whoever looks after the filesystem sees this.
                 logs.error("trouble with the filesystem", reason=error)
                 time.sleep(bench.site.poll_seconds)

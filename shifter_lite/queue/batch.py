@@ -134,7 +134,8 @@ class Batch:
                     each and each.ended for each in (self._newest, member.reporter.newest())
                 ):
                     member.tell(Status(state="PENDING"))
-                with suppress(Lost):
+                # What the filesystem does not let us move now is put back as one that we forgot.
+                with suppress(Lost, OSError):
                     member.claim.hand_back()
                 member.close()
             self._members.clear()
