@@ -135,10 +135,21 @@ class Shift:
         for found in self._worker.rejections():
             rejected = True
             if isinstance(found, Claim):
-                _refuse(self._bench, Batch([found]))
+                self._refuse(Batch([found]))
             else:
                 self._tell(found)
         return rejected
+
+    def _refuse(self, batch: Batch) -> None:
+        """Refuse a request that is one too many."""
+        most = self._bench.site.queue.waiting_per_user
+        self._fail(
+            batch,
+            TooMany(
+                f"more than {most} of your requests are waiting",
+                hint="ask again once they are answered",
+            ),
+        )
 
     def _tell(self, rejected: Rejected) -> None:
         """Say why something was rejected, to its owner as well if he can be told."""
@@ -268,16 +279,6 @@ def _said(request: Request) -> dict[str, object]:
         "image": request.image,
         "platform": request.platform,
     }
-
-
-def _refuse(bench: Bench, batch: Batch) -> None:
-    """Refuse a request that is one too many."""
-    most = bench.site.queue.waiting_per_user
-    error = TooMany(
-        f"more than {most} of your requests are waiting", hint="ask again once they are answered"
-    )
-    batch.end(steps.failure(error))
-    logs.warning("refused", **_said(batch.request), code=error.exit_code, reason=error)
 
 
 def _tidy(bench: Bench) -> None:

@@ -822,6 +822,17 @@ submit(layout, Request.new(store=identity, image=image, platform="linux/amd64"))
 """
 
 
+def test_a_worker_wakes_where_the_kernel_watches_no_more(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_: object) -> None:
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr("watchdog.observers.api.BaseObserver.start", no_more)
+    with Watch(layout.submitted, pause=0.01) as watch:
+        watch.wait()
+
+
 def test_a_worker_wakes_anyway_after_its_pause(layout: Layout) -> None:
 
     with Watch(layout.submitted, pause=0.01) as watch:
