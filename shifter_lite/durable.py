@@ -68,7 +68,12 @@ def publish(data: bytes, target: Path, unfinished: Path, mode: int) -> None:
     ``link`` is what makes the name exclusive on every shared filesystem measured;
     UNFINISHED is a name of our own in the same directory.  Raises FileExistsError.
     """
-    write(unfinished, data, mode)
+    try:
+        write(unfinished, data, mode)
+    except FileExistsError:
+        # We were interrupted before, or could not remove it.
+        unfinished.unlink(missing_ok=True)
+        write(unfinished, data, mode)
     try:
         link(unfinished, target)
     finally:

@@ -67,6 +67,7 @@ class Shift:
         self._worker = bench.worker
         self._open: list[_Open] = []
         self._tidied = self._looked = self._recovered = float("-inf")
+        self._begun = time.monotonic()
         self.idle = False
         self._life = ExitStack()
         self._jobs: Jobs | None = None
@@ -102,8 +103,9 @@ class Shift:
         if isinstance(found, Rejected):
             self._tell(found)
         elif found is not None:
-            self._worker.take(found, _log_cancelled)
+            # Before it is taken: if the filesystem fails us here, all are put back by ``recover``.
             found.settle_ended()
+            self._worker.take(found, _log_cancelled)
             self._answer(found)
         self.idle = not (recovered or rejected or followed or found)
         return not self.idle
@@ -121,6 +123,9 @@ class Shift:
             return False
         self._recovered = clock
         recovered = self._worker.recover(partial(steps.fence, self._bench))
+        # Who is interrupted while he makes one, or cannot remove it, would keep all from building.
+        given = {each.job.order.key for each in self._open if each.job}
+        marks.remove(self._bench.layout, self._worker.name, keep=given)
         if recovered:
             logs.info("recovered", requests=recovered)
             self._worker.backlog.refresh(now=True)
@@ -131,10 +136,21 @@ class Shift:
         for found in self._worker.rejections():
             rejected = True
             if isinstance(found, Claim):
-                _refuse(self._bench, Batch([found]))
+                self._refuse(Batch([found]))
             else:
                 self._tell(found)
         return rejected
+
+    def _refuse(self, batch: Batch) -> None:
+        """Refuse a request that is one too many."""
+        most = self._bench.site.queue.waiting_per_user
+        self._fail(
+            batch,
+            TooMany(
+                f"more than {most} of your requests are waiting",
+                hint="ask again once they are answered",
+            ),
+        )
 
     def _tell(self, rejected: Rejected) -> None:
         """Say why something was rejected, to its owner as well if he can be told."""
@@ -246,8 +262,13 @@ class Shift:
         batch.end(end)
 
     def tidy_sometimes(self) -> None:
-        """Tidy up, but not at every turn: it reads what has nothing to do with requests."""
-        if time.monotonic() - self._tidied > _TIDY_SECONDS:
+        """Tidy up, but not at every turn: it reads what has nothing to do with requests.
+
+        Nor before requests are answered, unless they come for an hour on end: it takes seconds.
+        """
+        now = time.monotonic()
+        due = now - self._tidied > _TIDY_SECONDS
+        if due and (self.idle or now - self._begun > _TIDY_SECONDS):
             self._tidied = time.monotonic()
             _tidy(self._bench)
 
@@ -264,16 +285,6 @@ def _said(request: Request) -> dict[str, object]:
         "image": request.image,
         "platform": request.platform,
     }
-
-
-def _refuse(bench: Bench, batch: Batch) -> None:
-    """Refuse a request that is one too many."""
-    most = bench.site.queue.waiting_per_user
-    error = TooMany(
-        f"more than {most} of your requests are waiting", hint="ask again once they are answered"
-    )
-    batch.end(steps.failure(error))
-    logs.warning("refused", **_said(batch.request), code=error.exit_code, reason=error)
 
 
 def _tidy(bench: Bench) -> None:

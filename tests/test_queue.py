@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pytest
 from shifter_lite import store as stores
 from shifter_lite.errors import BadConfig, Damaged, NoStore
 from shifter_lite.layout import TREE, Layout
-from shifter_lite.queue import locks, marks, presence, status, submit, sweep
+from shifter_lite.queue import claim, locks, marks, presence, status, submit, sweep
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.presence import Census, Lost
@@ -289,6 +289,19 @@ def test_a_request_goes_where_its_owner_was_told_that_it_went(
     assert [path.name for path in layout.done.glob("*/*")] == [asked.name]
 
 
+def test_who_was_told_that_it_is_cancelled_is_told_nothing_else(
+    layout: Layout, worker: Worker
+) -> None:
+    asked = put(layout)
+    (batch,) = batches(worker)
+    (layout.status / asked.name / "cancel").touch()
+    # Others took us for dead, and we do not know it yet.
+    claim.return_claim(layout, asked.name, worker.name)
+    batch.go_round()
+    batch.report(Status(state="PULLING"))
+    assert status.read(layout, asked.name).state == "CANCELLED"
+
+
 def test_a_worker_that_ends_hands_back_what_it_has(layout: Layout) -> None:
     asked = put(layout)
     with Worker(layout, stores.identity(layout)) as worker:
@@ -416,6 +429,55 @@ def test_a_dead_workers_claim_is_handed_back_and_its_files_removed(layout: Layou
     assert os.listdir(layout.locks) == os.listdir(layout.workers) == []
 
 
+def test_a_directory_where_a_claim_goes_back_to_holds_up_nobody(layout: Layout) -> None:
+    asked = put(layout)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_claim_and_die, args=(layout,))
+    process.start()
+    process.join()
+    obstacle = layout.submitted / asked.name
+    obstacle.mkdir()
+    (obstacle / "x").touch()
+    with Worker(layout, stores.identity(layout)) as worker:
+        assert worker.recover(lambda: None) == 1
+        (claimed,) = batches(worker)
+        assert claimed.request == asked
+        obstacle.mkdir()
+    assert obstacle.is_file()
+    assert os.listdir(layout.claimed) == []
+
+
+def test_what_cannot_go_back_now_goes_back_once_it_can(layout: Layout, worker: Worker) -> None:
+    for _ in range(2):
+        put(layout)
+    (claimed,) = batches(worker)
+    away = layout.submitted.rename(layout.submitted.with_name("away"))
+    layout.submitted.touch()
+    claimed.hand_back()
+    worker.leave(claimed)
+    layout.submitted.unlink()
+    away.rename(layout.submitted)
+    assert worker.recover(pytest.fail) == 2
+    assert len(os.listdir(layout.submitted)) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_request_that_the_filesystem_cannot_move_now_is_not_refused(
+    layout: Layout, worker: Worker, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    asked = put(layout)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            claims(worker)
+    (claimed,) = batches(worker)
+    assert claimed.request == asked
+
+
 def test_a_living_workers_claim_is_left_alone(layout: Layout) -> None:
     asked = put(layout)
     identity = stores.identity(layout)
@@ -442,6 +504,39 @@ def test_who_was_buried_can_neither_renew_nor_answer_nor_claim(layout: Layout) -
         with pytest.raises(Lost):
             end(claimed)
     assert os.listdir(layout.submitted) == [asked.name]
+
+
+def test_who_was_buried_believes_no_cache_that_still_shows_its_heartbeat(
+    layout: Layout, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.presence.renew()
+    shown = os.listdir(layout.workers)
+    presence.remove_beats(layout, worker.name)
+    monkeypatch.setattr(os, "listdir", lambda _: shown)
+    with pytest.raises(Lost):
+        worker.presence.renew()
+
+
+def test_nobody_is_alive_at_a_store_of_before_there_were_heartbeats(layout: Layout) -> None:
+    layout.workers.rmdir()
+    assert not presence.anybody_alive(Census(layout, 60))
+    census = Census(layout, 60)
+    census.look()
+    assert census.workers() == []
+
+
+def test_a_heart_beats_on_whatever_goes_wrong_beside_it(layout: Layout, worker: Worker) -> None:
+    rounds = []
+
+    def wrong() -> None:
+        rounds.append(os.listdir(layout.workers))
+        raise ValueError("shown by a test")
+
+    worker.attendant.every_round(wrong, wrong)
+    until = time.monotonic() + 60
+    while len({*map(tuple, rounds)}) < 3 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len({*map(tuple, rounds)}) == 3
 
 
 class Clock:
@@ -510,6 +605,29 @@ def test_a_filesystem_that_stood_still_for_an_hour_makes_nobody_dead(
     clock.now += 3600
     census.look()
     assert census.dead(name) is False
+
+
+def test_who_ended_long_ago_is_not_remembered(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    census = Census(layout, 60)
+    for _ in range(3):
+        name = strange(layout)
+        clock.look(census, 5)
+        presence.remove_beats(layout, name)
+        presence.remove_lock(layout, name)
+        clock.look(census, 70)
+        assert census.dead(name) is True
+        assert census.workers() == []
+    name = strange(layout)
+    clock.look(census, 70)
+    presence.remove_beats(layout, name)
+    clock.look(census, 70)
+    assert census.dead(name) is True
+    presence.remove_lock(layout, name)
+    clock.look(census, 1)
+    assert census._sights == {}  # memory is what it is about
 
 
 def test_who_ended_and_left_nothing_is_dead_at_once(layout: Layout) -> None:
@@ -720,6 +838,17 @@ submit(layout, Request.new(store=identity, image=image, platform="linux/amd64"))
 """
 
 
+def test_a_worker_wakes_where_the_kernel_watches_no_more(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_: object) -> None:
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr("watchdog.observers.api.BaseObserver.start", no_more)
+    with Watch(layout.submitted, pause=0.01) as watch:
+        watch.wait()
+
+
 def test_a_worker_wakes_anyway_after_its_pause(layout: Layout) -> None:
 
     with Watch(layout.submitted, pause=0.01) as watch:
@@ -810,7 +939,9 @@ def test_files_with_a_victims_uid_in_their_names_take_nothing_from_the_victim(
     identity = stores.identity(layout)
     with Worker(layout, identity, waiting_per_user=100) as worker:
         worker.backlog.refresh(now=True)
-        batch = worker.next()
+        # What is no request is looked at for a while only, so that others get their turns.
+        while (batch := worker.next()) is None:
+            assert worker.backlog
         assert isinstance(batch, Batch)
         assert batch.request.name == asked
         rejected: set[str] = set()
@@ -830,3 +961,28 @@ def test_of_one_user_only_so_many_requests_may_wait(layout: Layout) -> None:
         assert first.request.name == asked[0]
         refused = [each for each in worker.rejections() if isinstance(each, Claim)]
         assert sorted(each.request.name for each in refused) == asked[20:]
+
+
+def test_a_request_that_cannot_be_counted_now_is_counted_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {put(layout).name for _ in range(3)}
+    with Worker(layout, stores.identity(layout), waiting_per_user=1) as worker:
+        real = Path.lstat
+
+        def failing(path: Path) -> os.stat_result:
+            if path.parent == layout.submitted:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return real(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "lstat", failing)
+            worker.backlog.refresh(now=True)
+            with suppress(OSError):
+                worker.next()
+        worker.backlog.refresh(now=True)
+        first = worker.next()
+        assert isinstance(first, Batch)
+        worker.take(first, lambda _: None)
+        refused = {each.request.name for each in worker.rejections() if isinstance(each, Claim)}
+        assert {*first.names, *refused} == asked

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -632,6 +633,8 @@ class Queue(RuleBasedStateMachine):
         assert set(self.published) <= names
 
 
+# If it finds something, it takes its time to find the shortest way there.
+@pytest.mark.timeout(1800)
 def test_each_request_is_in_one_state_and_answered_once_whatever_happens() -> None:
     run_state_machine_as_test(
         Queue,

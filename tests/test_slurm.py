@@ -412,6 +412,13 @@ def test_a_refusal_is_busy_only_if_asking_later_may_help(said: str, code: int) -
     assert str(error).endswith(f": {said}")
 
 
+def test_a_job_that_cannot_be_cancelled_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "No such file" in door.cancel(["1"])
+
+
 def test_a_worker_that_cannot_submit_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

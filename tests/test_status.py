@@ -281,6 +281,18 @@ def test_what_its_owner_fills_a_status_directory_with_slows_no_worker(
     assert 0 < len(read) <= 100
 
 
+def test_who_woke_too_late_takes_the_last_word_from_nobody(layout: Layout, asked: str) -> None:
+    woken, living = (Reporter(layout, asked, os.geteuid()) for _ in range(2))
+    for number in range(5):
+        woken(Status(state="PULLING", done=number))
+    living(Status(state="PULLING"))
+    living(READY)
+    assert status.read(layout, asked) == READY
+    woken(Status(state="PENDING"))
+    woken(Status(state="FAILURE", fact="too late"))
+    assert status.read(layout, asked) == READY
+
+
 # --------------------------------------------------------------------------- no room, and tidying
 
 

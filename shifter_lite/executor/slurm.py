@@ -191,6 +191,9 @@ def cancel(jobs: list[str]) -> str:
         done = _run(["scancel", "--quiet", *jobs], _CANCEL_SECONDS)
     except subprocess.TimeoutExpired:
         return "scancel hangs"
+    except OSError as error:
+        # As when there are too many processes: the job ends by itself.
+        return f"scancel: {error.strerror}"
     return done.stderr.strip()
 
 

@@ -105,10 +105,17 @@ class Attendant:
                 # The next look will do.
                 with suppress(OSError):
                     self._census.look()
-            for look in self._rounds.values():
-                with suppress(OSError):
-                    look()
-            self._interrupt()
+            for look in (*self._rounds.values(), self._interrupt):
+                self._try(look)
+
+    def _try(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except OSError:
+            # The next one will do.
+            pass
+        except Exception as error:  # noqa: BLE001  # whatever it is, our heart must go on
+            logs.error("bug", error)
 
     def _renew(self) -> None:
         try:

@@ -197,6 +197,10 @@ class Backlog:
         except PermissionError:
             # A mount of its owner's, which is nobody else's to look at.
             owner = None
+        except OSError:
+            # If it is still there, we see it again.
+            self._seen.discard(name)
+            return
         (user.counted if owner == uid else self._bad).append(name)
 
     def _look_at(self, user: _User, name: str) -> None:

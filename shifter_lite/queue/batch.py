@@ -108,9 +108,11 @@ class Batch:
                 member.tell(self._newest)
             for member in cancelled:
                 member.reporter(Status(state="CANCELLED"))
-                # If it is ours no more, whoever has it will see the same.
-                with suppress(Lost):
+                try:
                     self._end(member, good=False)
+                except Lost:
+                    # Whoever has it will see the same.  We have said too much already.
+                    self._let_go(member)
             return [member.claim.request for member in cancelled]
 
     def end(self, status: Status) -> None:
@@ -132,7 +134,8 @@ class Batch:
                     each and each.ended for each in (self._newest, member.reporter.newest())
                 ):
                     member.tell(Status(state="PENDING"))
-                with suppress(Lost):
+                # What the filesystem does not let us move now is put back as one that we forgot.
+                with suppress(Lost, OSError):
                     member.claim.hand_back()
                 member.close()
             self._members.clear()
@@ -148,9 +151,12 @@ class Batch:
 
     def _end(self, member: _Member, *, good: bool) -> Path:
         where = member.claim.done() if good else member.claim.failed()
+        self._let_go(member)
+        return where
+
+    def _let_go(self, member: _Member) -> None:
         member.close()
         self._members.remove(member)
-        return where
 
 
 def _each(work: Callable[[_Member], T], members: Sequence[_Member]) -> list[T]:

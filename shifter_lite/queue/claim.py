@@ -40,6 +40,17 @@ _UNREADABLE = (
     errno.ENXIO,
     errno.EPERM,
 )
+# What no owner can make of a rename.
+_TROUBLE = (
+    errno.EDQUOT,
+    errno.EHOSTDOWN,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.ENOTCONN,
+    errno.EROFS,
+    errno.ETIMEDOUT,
+)
 # What was accepted may be answered some days later.
 _EARLIEST = Request.AGE_LIMIT + 2 * 86400
 _LATEST = 86400
@@ -66,7 +77,7 @@ class Claim:
 
     def hand_back(self) -> None:
         """Let another worker have it."""
-        _move(self.path, self.layout.submitted / self.request.name)
+        _put_back(self.layout, self.path, self.request.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,8 @@ def settle(layout: Layout, *answered: Path) -> None:
 def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Rejected | None:
     """Claim the request NAME for WORKER; None if somebody else has it.
 
-    What is no request of its owner's, in the spool of STORE, is rejected.
+    What is no request of its owner's, in the spool of STORE, is rejected.  Raises OSError where
+    the filesystem has trouble, so that nothing is known of the request.
     """
     path = layout.claimed / f"{name}.{worker}"
     if not is_request_name(name):
@@ -100,6 +112,8 @@ def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Reje
     try:
         (layout.submitted / name).rename(path)
     except OSError as error:
+        if error.errno in _TROUBLE:
+            raise
         if error.errno in _LOST:
             # On NFS the answer to a rename that was done may get lost.
             if not path.exists():
@@ -227,6 +241,22 @@ def _move(path: Path, target: Path) -> None:
             raise Lost(str(path)) from error
 
 
+def _put_back(layout: Layout, path: Path, name: str) -> None:
+    """Move the claim at PATH back to the submitted requests; raises Lost if it is not there."""
+    target = layout.submitted / name
+    try:
+        _move(path, target)
+    except IsADirectoryError:
+        # Anybody can make one of that name meanwhile: that must hold up nobody.
+        try:
+            _set_aside(target)
+        except OSError:
+            # Somebody has mounted something there.  Who asked hears that the answer was lost.
+            _answered(path, layout.failed, name)
+        else:
+            _move(path, target)
+
+
 def claimed(layout: Layout) -> list[tuple[str, str]]:
     """Return the name and the worker of every claim."""
     split = (name.partition(".") for name in os.listdir(layout.claimed))
@@ -237,10 +267,10 @@ def return_claim(layout: Layout, name: str, worker: str) -> bool:
     """Put back the request NAME of WORKER, which is dead; return False if it is back."""
     path = layout.claimed / f"{name}.{worker}"
     try:
-        path.rename(layout.submitted / name)
-    except OSError as error:
-        if error.errno in _LOST:
-            return False
+        _put_back(layout, path, name)
+    except Lost:
+        return False
+    except OSError:
         if not path.is_dir():
             raise
         _set_aside(path)

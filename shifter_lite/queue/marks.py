@@ -8,7 +8,7 @@ who lives.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
 from shifter_lite.layout import Layout
@@ -54,10 +54,10 @@ def is_built(layout: Layout, key: str, census: Census, *, by_others_than: str = 
     return any(worker != by_others_than and not census.dead(worker) for worker in workers)
 
 
-def remove(layout: Layout, worker: str) -> None:
-    """Remove the marks of WORKER, which is dead."""
+def remove(layout: Layout, worker: str, *, keep: Collection[str] = ()) -> None:
+    """Remove the marks of WORKER, which is dead, or builds no more than the keys KEEP."""
     for key, found in _marks(layout):
-        if found == worker:
+        if found == worker and key not in keep:
             (layout.builds / f"{key}.{found}").unlink(missing_ok=True)
 
 

@@ -98,7 +98,8 @@ class Presence:
     def _found(self) -> int:
         """Return our number as the directory says it: a rename's answer may get lost on NFS."""
         number = _beats(self._layout).get(self.name)
-        if number is None:
+        # Where it was before, it is not: the server said so, whatever a cache of it says.
+        if number is None or number <= self._number:
             self._lost = True
             raise Lost(self.name)
         return number
@@ -123,7 +124,12 @@ def beat_path(layout: Layout, worker: str, number: int) -> Path:
 def _beats(layout: Layout) -> dict[str, int]:
     """Return each worker with its newest heartbeat."""
     found: dict[str, int] = {}
-    for name in os.listdir(layout.workers):
+    try:
+        names = os.listdir(layout.workers)
+    except FileNotFoundError:
+        # A store of an earlier version, at which no worker has been since.
+        return found
+    for name in names:
         if match := _BEAT.fullmatch(name):
             found[match["worker"]] = max(int(match["number"]), found.get(match["worker"], 0))
     return found
@@ -155,6 +161,11 @@ class Census:
             now = time.monotonic()
             for worker in {*beats, *self._sights}:
                 self._see(worker, beats.get(worker), now)
+            # Batch jobs and cron's are many, and end.
+            silent = (each for each, sight in self._sights.items() if sight.silence >= self._lease)
+            for worker in [each for each in silent if each not in beats]:
+                if not lock_path(self._layout, worker).exists():
+                    del self._sights[worker]
 
     def _see(self, worker: str, beat: int | None, now: float) -> None:
         sight = self._sights.setdefault(worker, _Sight(beat, now))
@@ -190,7 +201,8 @@ class Census:
         """Return whether WORKER has neither died nor shown that it lives, since we look."""
         dead = self.dead(worker)
         with self._mutex:
-            return not dead and worker != self._own and not self._sights[worker].alive
+            sight = self._sights.get(worker)
+        return not dead and sight is not None and not sight.alive
 
     def forget(self, worker: str) -> None:
         """Note that WORKER is buried."""

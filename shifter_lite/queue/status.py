@@ -47,13 +47,13 @@ class Reporter:
     def __init__(self, layout: Layout, name: str, uid: int) -> None:
         """Report on the request NAME of UID; silently nowhere, if its directory is not UID's."""
         self._path, self._uid = layout.status / name, uid
-        self._silent = False
+        self._silent = self._closed = False
         # Whether somebody else has reported meanwhile, so that what we say is not the last word.
         self.overtaken = False
         self._number = 0
         # Once: what another says later, who took us for dead, is not ours to go on with.
         with suppress(OSError), _opened(self._path, self._uid) as fd:
-            self._number = max((int(n[:6]) for n in _statuses(fd)), default=0)
+            self._number = _highest(fd)
 
     def __call__(self, status: Status) -> None:
         """Make STATUS the newest.
@@ -61,9 +61,11 @@ class Reporter:
         Room may be short, and the owner may have removed the directory: the
         request goes on all the same.
         """
-        if self._silent:
+        if self._closed or (self._silent and not status.ended):
             return
         with suppress(OSError), _opened(self._path, self._uid) as fd:
+            if status.ended and self._has_ended_meanwhile(fd):
+                return
             try:
                 self._write(fd, status)
             except OSError:
@@ -71,6 +73,18 @@ class Reporter:
                     # Who waits must not do so for ever: what is older may leave room.
                     self._make_room(fd)
                     self._write(fd, status)
+
+    def _has_ended_meanwhile(self, fd: int) -> bool:
+        """Count on from what another has said meanwhile; return whether that was the end.
+
+        Else one who wakes up too late, and says that he is at work, would have the last word.
+        """
+        highest = _highest(fd)
+        if highest <= self._number:
+            return False
+        self._number, self.overtaken = highest, True
+        newest = self.newest()
+        return newest is not None and newest.ended
 
     def _write(self, fd: int, status: Status) -> None:
         self._number += 1
@@ -83,6 +97,7 @@ class Reporter:
         except FileExistsError:
             # Somebody else reports on this request, who took us for dead, or its owner does.
             self._silent = self.overtaken = True
+            self._number -= 1
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(hidden, dir_fd=fd)
@@ -109,7 +124,7 @@ class Reporter:
 
     def close(self) -> None:
         """Report no more."""
-        self._silent = True
+        self._closed = True
 
 
 def read(layout: Layout, name: str, uid: int | None = None) -> Status:
@@ -223,6 +238,10 @@ def _names(directory: int) -> list[str]:
 
 def _statuses(directory: int) -> list[str]:
     return sorted(filter(_NAME.fullmatch, _names(directory)), reverse=True)
+
+
+def _highest(directory: int) -> int:
+    return max((int(name[:6]) for name in _statuses(directory)), default=0)
 
 
 def _newest(directory: int) -> Status | None:

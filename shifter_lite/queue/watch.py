@@ -7,6 +7,7 @@ the pause is what counts, and the event only hastens a local submission.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,8 +27,9 @@ class Watch(FileSystemEventHandler):
         self._observer.schedule(self, str(directory))
 
     def __enter__(self) -> Self:
-        """Start to watch."""
-        self._observer.start()
+        """Start to watch; where inotify(7) is at its limits, only pause."""
+        with suppress(OSError):
+            self._observer.start()
         return self
 
     def __exit__(
@@ -37,8 +39,9 @@ class Watch(FileSystemEventHandler):
         trace: TracebackType | None,
     ) -> None:
         """Watch no more."""
-        self._observer.stop()
-        self._observer.join()
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake; which event it was does not matter, as the spool is read anew."""

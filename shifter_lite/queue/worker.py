@@ -55,6 +55,7 @@ class Worker:
         )
         self._batches: list[Batch] = []
         self._at_once = _AT_FIRST
+        self._late: list[Rejected] = []
         self._running: Counter[int] = Counter()
         self._counted = float("-inf")
         self._life = ExitStack()
@@ -138,6 +139,8 @@ class Worker:
                     claims.append(other)
                 else:
                     other.hand_back()
+            elif other is not None:
+                self._late.append(other)
         heard = [listener(each.request) for each in claims] if listener else []
         batch = Batch(claims, next(filter(None, heard), None))
         self._running[first.request.uid] += 1
