@@ -770,7 +770,9 @@ def test_only_what_is_old_is_swept(layout: Layout) -> None:
         when = int(time.time()) - number * 86400
         (layout.done / day(when)).mkdir()
         (layout.done / day(when) / "x").write_text("x")
-        (layout.status / f"{when}-0-{number:016x}").mkdir()
+        told = layout.status / f"{when}-0-{number:016x}"
+        told.mkdir()
+        os.utime(told, (when, when))
     sweep.sweep(layout)
     assert os.listdir(layout.writing) == ["young"]
     assert len(os.listdir(layout.done)) == 1

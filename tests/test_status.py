@@ -328,6 +328,23 @@ def test_the_end_is_tried_again_when_older_statuses_have_made_room(
     assert status.read(layout, asked) == READY
 
 
+def grow_old(path: Path) -> None:
+    """Let PATH have been as it is for five days."""
+    long_ago = time.time() - 5 * 86400
+    os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+
+
+def test_an_answer_stays_for_two_days_however_long_it_was_waited_for(layout: Layout) -> None:
+    name = f"{int(time.time()) - 5 * 86400}-{os.getuid()}-{0:016x}"
+    (layout.status / name).mkdir()
+    report(layout, name, READY)
+    sweep.sweep(layout)
+    assert status.read(layout, name) == READY
+    grow_old(layout.status / name)
+    sweep.sweep(layout)
+    assert os.listdir(layout.status) == []
+
+
 def test_a_directory_that_its_owner_has_filled_does_not_hold_up_sweeping(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +352,7 @@ def test_a_directory_that_its_owner_has_filled_does_not_hold_up_sweeping(
     old.mkdir()
     for number in range(150):
         (old / f"x{number}").touch()
+    grow_old(old)
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "_LONGEST_SECONDS", 0.0)
         sweep.sweep(layout)
@@ -349,6 +367,7 @@ def test_sweeping_follows_no_link_that_somebody_put_among_the_statuses(layout: L
     (directory / "image").write_text("x")
     old = f"{int(time.time()) - 5 * 86400}-4711-{0:016x}"
     (layout.status / old).symlink_to(directory)
+    grow_old(layout.status / old)
     sweep.sweep(layout)
     assert os.listdir(directory) == ["image"]
     assert os.listdir(layout.status) == []

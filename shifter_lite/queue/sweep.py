@@ -47,14 +47,18 @@ def sweep(layout: Layout) -> None:
     for path in _some([*layout.writing.iterdir(), *layout.root.glob(".store.*"), *hidden], until):
         with suppress(OSError):
             status = path.lstat()
-            # Whoever owns it can set one of the two as he likes.
-            if now - min(status.st_mtime, status.st_ctime) > _WRITING_SECONDS:
+            if now - _changed(status) > _WRITING_SECONDS:
                 _remove(path, status)
     oldest = day(now - _REMEMBERED_SECONDS)
     for path in (*layout.done.iterdir(), *layout.failed.iterdir()):
         if path.name < oldest:
             shutil.rmtree(path, ignore_errors=True)
-    _sweep_statuses(layout, day(now - _UNREAD_SECONDS), until)
+    _sweep_statuses(layout, now - _UNREAD_SECONDS, until)
+
+
+def _changed(status: os.stat_result) -> float:
+    # Whoever owns it can set one of the two as he likes.
+    return min(status.st_mtime, status.st_ctime)
 
 
 def _some(found: list[_T], until: float) -> Iterator[_T]:
@@ -66,11 +70,12 @@ def _some(found: list[_T], until: float) -> Iterator[_T]:
         yield each
 
 
-def _sweep_statuses(layout: Layout, unread: str, until: float) -> None:
-    """Remove statuses of requests answered and made before the day UNREAD, and end younger ones.
+def _sweep_statuses(layout: Layout, unread: float, until: float) -> None:
+    """Remove statuses of requests answered and made before the time UNREAD, and end younger ones.
 
-    What is still claimed or submitted is left alone: listed after the statuses, so that none
-    that comes meanwhile is missed.
+    A request that has waited for long may be answered only now, and its owner has not read it: so
+    the directory's own time counts too.  What is still claimed or submitted is left alone: listed
+    after the statuses, so that none that comes meanwhile is missed.
     """
     names = list(filter(is_request_name, os.listdir(layout.status)))
     waiting = set(os.listdir(layout.submitted))
@@ -80,7 +85,8 @@ def _sweep_statuses(layout: Layout, unread: str, until: float) -> None:
     for name in _some([name for name in names if name not in waiting], until):
         # What its owner made of it may not be ours to remove.
         with suppress(OSError):
-            if request_day(name) < unread:
+            path = layout.status / name
+            if request_day(name) < day(unread) and _changed(path.lstat()) < unread:
                 statuses.forget(layout, name, until)
             else:
                 _end(layout, name)
