@@ -1,7 +1,9 @@
 /* shifter: run a command in an image.  Read main: it is the order of things. */
 #include "args.h"
+#include "batch.h"
 #include "binds.h"
 #include "command.h"
+#include "container.h"
 #include "description.h"
 #include "environment.h"
 #include "fail.h"
@@ -9,14 +11,18 @@
 #include "identity.h"
 #include "image.h"
 #include "inside.h"
+#include "keeper.h"
 #include "namespaces.h"
+#include "node.h"
 #include "privileges.h"
-#include "record.h"
 #include "resolve.h"
 #include "root.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,13 +54,15 @@ static int is_directory(const char *path)
 
 /* The caller's home and directory; looked at so that an automounter brings them before our
    namespaces, in which it cannot. */
-static const char *find_home(const struct identity *who)
+static const char *find_home(void)
 {
     const char *home = getenv("HOME");
+    struct identity who;
 
     if (is_directory(home))
         return home;
-    return is_directory(who->home) ? who->home : NULL;
+    identity_read(&who);
+    return is_directory(who.home) ? who.home : NULL;
 }
 
 static const char *find_cwd(char cwd[PATH_MAX])
@@ -62,36 +70,57 @@ static const char *find_cwd(char cwd[PATH_MAX])
     return getcwd(cwd, PATH_MAX) != NULL && is_directory(cwd) ? cwd : NULL;
 }
 
-int main(int argc, char **argv)
+/* Where the caller is, and what he sees there: who is elsewhere cannot share a container. */
+static void write_place(FILE *key, const char *path)
 {
-    char cwd_text[PATH_MAX];
-    const char *home, *cwd;
-    struct job job;
-    struct record record;
-    struct identity who;
-    struct image image;
-    struct description description;
-    struct binds binds;
-    char **environment;
-    mode_t mask;
-    int file;
+    struct stat status;
 
-    (void)argc;
-    fill_standard_streams();
-    refuse_privilege();
-    args_read(&job, argv);
-    file = resolve(&job, &record);
+    if (stat(path, &status) == 0)
+        fprintf(key, "%s=%ju:%ju\n", path, (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+}
+
+/* What all who share a container have in common. */
+static char *make_key(const struct resolution *found, const char *home, const char *cwd)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *key = open_memstream(&text, &length);
+
+    if (key == NULL)
+        fail(errno, NULL, "cannot go on");
+    fprintf(key, "version=" VERSION "\nuid=%u\ngid=%u\n", geteuid(), getegid());
+    write_place(key, "/proc/self/ns/user");
+    write_place(key, "/proc/self/ns/mnt");
+    write_place(key, "/");
+    batch_write(key);
+    fprintf(key, "store=%s\nid=%s\nhome=%s\ncwd=%s\n", found->store, found->record.id,
+            home != NULL ? home : "", cwd != NULL ? cwd : "");
+    if (fclose(key) != 0)
+        fail(errno, NULL, "cannot go on");
+    return text;
+}
+
+/* Make the container, and enter it. */
+static void make_container(struct container *container, int file, const char *home,
+                           const char *cwd)
+{
+    struct identity who;
+    struct image image = {.server.fuse = -1, .errors = -1};
+    struct description description;
+    struct keeper keeper;
+    struct binds binds;
+    mode_t mask;
 
     identity_read(&who);
-    home = find_home(&who);
-    cwd = find_cwd(cwd_text);
-    environment = environment_build(environ, &record, job.image);
     mask = umask(0);
-
     namespaces_enter_user();
-    image_serve(&image, file);
+    image_open(&image, file);
+    keeper_start(&keeper, &container->node, container->name, &image);
+    image_started(&image);
     namespaces_enter_mount();
+    keeper_hold(&keeper);
     root_begin();
+    keeper_watch(&keeper, ".");
     image_mount(&image, IMAGE_DIR);
     /* While the server starts. */
     binds_open(&binds, home, cwd);
@@ -99,9 +128,50 @@ int main(int argc, char **argv)
     image_check(&image, IMAGE_DIR);
     root_build(&binds, &who, &description);
     root_enter();
-
     umask(mask);
-    command_enter_workdir(&job, &record, cwd);
+    container_ready(container, &keeper);
+}
+
+/* Join the container of this image and these options, or be the first. */
+static void enter_container(struct resolution *found, const char *home, const char *cwd)
+{
+    struct container container;
+    struct node node;
+    int file = -1;
+
+    node_open(&node);
+    while (file < 0) {
+        char *key;
+
+        resolve(found, &node);
+        key = make_key(found, home, cwd);
+        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED)
+            return;
+        file = resolve_open(found);
+        if (file < 0)
+            container_leave(&container);
+    }
+    make_container(&container, file, home, cwd);
+}
+
+int main(int argc, char **argv)
+{
+    char cwd_text[PATH_MAX];
+    const char *home, *cwd;
+    struct job job;
+    struct resolution found;
+    char **environment;
+
+    (void)argc;
+    fill_standard_streams();
+    refuse_privilege();
+    args_read(&job, argv);
+    resolve_begin(&found, &job);
+    home = find_home();
+    cwd = find_cwd(cwd_text);
+    enter_container(&found, home, cwd);
+    environment = environment_build(environ, &found.record, job.image);
+    command_enter_workdir(&job, &found.record, cwd);
     MUST(privileges_drop(), "cannot drop privileges");
     command_run(&job, environment);
 }
