@@ -129,6 +129,7 @@ static void make_container(struct container *container, int file, const char *ho
     root_build(&binds, &who, &description);
     root_enter();
     umask(mask);
+    keeper_started(&keeper);
     container_ready(container, &keeper);
 }
 
