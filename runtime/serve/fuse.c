@@ -2,7 +2,6 @@
 
 #include "../fail.h"
 #include "squashfs.h"
-#include "warm.h"
 
 #include <dirent.h>
 #include <linux/fuse.h>
@@ -10,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -19,8 +19,8 @@ enum {
     THREADS_MOST = 4,
     BACKGROUND = 64,
     ROOT = FUSE_ROOT_ID,
-    FIRST_COOKIE = 2,   /* "." and ".." come before */
-    FIRST_REQUESTS = 2, /* to begin, and to look at the root: their answers are small */
+    FIRST_COOKIE = 2, /* "." and ".." come before */
+    ALONE_MS = 40,
 };
 
 /* An image never changes: what the kernel has asked once it needs not ask again. */
@@ -354,17 +354,6 @@ static void *work(void *closure)
     return NULL;
 }
 
-/* Only with time that nobody else wants: who asks us must not have to wait for it. */
-static void *warm_up(void *closure)
-{
-    const struct sched_param priority = {0};
-    struct service *service = closure;
-
-    if (sched_setscheduler(0, SCHED_IDLE, &priority) == 0)
-        warm(&service->fs);
-    return NULL;
-}
-
 static int processors(void)
 {
     cpu_set_t set;
@@ -373,13 +362,12 @@ static int processors(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* One thread alone can do it. */
-static void start(void *(*routine)(void *), struct service *service)
+static long now_ms(void)
 {
-    pthread_t thread;
+    struct timespec time;
 
-    if (pthread_create(&thread, NULL, routine, service) == 0)
-        pthread_detach(thread);
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (long)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 struct service *fuse_open(int image)
@@ -395,16 +383,20 @@ void fuse_serve(struct service *service, int fuse)
 {
     static char in[REQUEST], out[REPLY];
     int threads = processors();
+    long begun = now_ms();
 
     service->fuse = fuse;
-    /* Who waits for the first answers shall not have to wait for threads, too. */
-    for (int requests = 0; requests < FIRST_REQUESTS; requests++)
+    /* What starts asks one thing after the other: there more threads would only be in its way. */
+    while (now_ms() - begun < ALONE_MS)
         take(service, in, out);
-    if (threads > 1)
-        start(warm_up, service);
-    for (int at = 1; at < threads && at < THREADS_MOST; at++)
-        start(work, service);
+    for (int at = 1; at < threads && at < THREADS_MOST; at++) {
+        pthread_t thread;
+
+        /* One alone can do it. */
+        if (pthread_create(&thread, NULL, work, service) != 0)
+            break;
+        pthread_detach(thread);
+    }
     work(service);
     _exit(EXIT_SUCCESS);
 }
-
