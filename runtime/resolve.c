@@ -19,6 +19,7 @@ enum { FIRST_PAUSE_MS = 20, PATIENCE_MS = 5000 };
 
 struct search {
     const struct job *job;
+    struct identity *who;
     char store[PATH_MAX];
     char key[REFERENCE_MAX];
     char path[PATH_MAX]; /* of the image */
@@ -62,6 +63,8 @@ static int look_up(const struct search *search, struct record *record)
              "there is no store at '%s'", search->store);
     if (answer == INDEX_FOUND) {
         answer = index_find(fd, search->key, &value);
+        if (answer == INDEX_FOUND)
+            answer = identity_lookup(search->who, fd, &value.why);
         error = errno;
         close(fd);
         errno = error;
@@ -119,9 +122,9 @@ static _Noreturn void give_up(const struct search *search)
          "cannot open the image '%s'", search->path);
 }
 
-int resolve(const struct job *job, struct record *record)
+int resolve(const struct job *job, struct record *record, struct identity *who)
 {
-    struct search search = {.job = job};
+    struct search search = {.job = job, .who = who};
     long waited = 0;
 
     if (reference_normalise(job->image, search.key) < 0)

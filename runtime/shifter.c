@@ -80,7 +80,8 @@ int main(int argc, char **argv)
     fill_standard_streams();
     refuse_privilege();
     args_read(&job, argv);
-    file = resolve(&job, &record);
+    identity_begin(&who);
+    file = resolve(&job, &record, &who);
 
     identity_read(&who);
     home = find_home(&who);

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from shifter_lite.errors import Damaged
-from shifter_lite.records import Fields, seal, unseal
+from shifter_lite.records import seal, unseal
 
 # What the names of a user's other groups are is found group by group.
 _MOST_GROUPS = 1000
@@ -191,7 +191,8 @@ def check(key: bytes, value: bytes) -> None:
         needed = name in ("name", "gid")
         if len(texts) > 1 or needed > len(texts) or not all(_RULES[name](text) for text in texts):
             raise Damaged(f"the entry {_quoted(key)} of the index has not one right {name!r}")
-    if key[1:2] == b"u" and not all(map(_is_membership, _groups_of(fields))):
+    groups = [_bytes(text) for name, text in fields if name == "group" and key[1:2] == b"u"]
+    if len(groups) > _MOST_GROUPS or not all(map(_is_membership, groups)):
         raise Damaged(f"the entry {_quoted(key)} of the index has a group that is none")
 
 
@@ -202,10 +203,6 @@ _RULES: dict[str, Callable[[bytes], object]] = {
     "home": _PATH.fullmatch,
     "shell": _PATH.fullmatch,
 }
-
-
-def _groups_of(fields: Fields) -> list[bytes]:
-    return [_bytes(text) for name, text in fields if name == "group"]
 
 
 def _is_membership(text: bytes) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shifter_lite import getent, identity
 from shifter_lite.errors import BadConfig, Damaged
 from shifter_lite.identity import Group, Snapshot, User
-from shifter_lite.index import publish, resolve
+from shifter_lite.index import cdb, publish, resolve
 from shifter_lite.records import Config, Entry, seal, unseal
 
 STORE = "0123456789abcdef" * 2
@@ -320,3 +320,31 @@ def test_a_getent_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(BadConfig, match="no getent"):
         getent.read(no_fault, 0, None, None, None)
+
+
+# ------------------------------------------------------------------------------- vectors
+
+VECTORS = Path(__file__).parent.parent / "spool/vectors/users"
+ANSWERS = [
+    line.split("\t")
+    for line in (VECTORS / "answers.tsv").read_text(encoding="utf-8").splitlines()[1:]
+]
+
+
+def test_every_vector_has_an_answer() -> None:
+    assert {name for name, _ in ANSWERS} == {path.name for path in VECTORS.glob("*.cdb")}
+
+
+@pytest.mark.parametrize(("name", "answer"), ANSWERS)
+def test_a_vector_is_answered_as_it_should_be(name: str, answer: str) -> None:
+    data = (VECTORS / name).read_bytes()
+    value = cdb.find(lambda length, at: data[at : at + length], len(data), b"\0u1000")
+    if answer == "absent":
+        assert value is None
+        return
+    assert value is not None
+    if answer == "found":
+        identity.check(b"\0u1000", value)
+    else:
+        with pytest.raises(Damaged):
+            identity.check(b"\0u1000", value)
