@@ -32,6 +32,9 @@ _KIND = re.compile(
 _NAME = re.compile(r"(?!(?i:none)$)[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALL = "all"
+# Where the launcher lets nobody mount anything: there, and below the last ones.
+_CLOSED = ("/", "/etc", "/opt", "/var")
+_CLOSED_BELOW = ("/proc", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
 _LOCAL = ("ro", "rw", "bind", "rbind", "private", "rprivate", "nosuid", "nodev")
 _HINT = "JSON is read, not YAML: nvidia-ctk cdi generate --format=json"
 
@@ -142,6 +145,9 @@ class _Module:
         if mount.text("type", "") not in ("", "none", "bind"):
             self._give_up(f"mount of type {mount.text('type')} on {container}")
             return
+        if host == "/" or _is_closed(container):
+            self._give_up(f"mount of {host} on {container}: the launcher does not allow it")
+            return
         flags = ["ro"] if "ro" in options else []
         flags += ["rec"] if "rbind" in options else []
         flags += ["slave"] if {"slave", "rslave"} & set(options) else []
@@ -244,6 +250,10 @@ class _Module:
             lines.append(f"module_{name}_siteEnvPrepend=LD_LIBRARY_PATH={':'.join(self._folders)}")
         lines += [f"# not done: {_comment(each)}" for each in self._not_done]
         return "\n".join(lines)
+
+
+def _is_closed(path: str) -> bool:
+    return path in _CLOSED or any(f"{path}/".startswith(f"{each}/") for each in _CLOSED_BELOW)
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:

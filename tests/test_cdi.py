@@ -204,6 +204,22 @@ def test_device_nodes_that_are_not_there_are_said() -> None:
     assert "/opt/b" in told[1]
 
 
+@pytest.mark.parametrize(
+    ("host", "container"),
+    [("/", "/host"), ("/x", "/"), ("/etc", "/etc"), ("/x", "/proc/driver/x"), ("/x", "/etc/group")],
+)
+def test_a_mount_that_the_launcher_refuses_is_said_and_the_others_are_made(
+    host: str, container: str
+) -> None:
+    mounts = [
+        {"hostPath": host, "containerPath": container},
+        {"hostPath": "/x", "containerPath": "/etc/vulkan/icd.d"},
+    ]
+    lines = module(changed(AMD, "containerEdits", to={"mounts": mounts}))
+    assert setting(lines, "module_amd_siteFs") == "/x:/etc/vulkan/icd.d"
+    assert f"# not done: mount of {host} on {container}: the launcher does not allow it" in lines
+
+
 def test_libraries_that_are_not_on_this_host_are_counted() -> None:
     lines = cdi.module(json.dumps(NVIDIA).encode(), "gpu.json", absent).splitlines()
     assert any("3 libraries that are not on this host" in line for line in lines)
