@@ -1,5 +1,6 @@
 """Users and groups: read from passwd and group, published as one snapshot, and carried on."""
 
+import multiprocessing
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -229,6 +230,45 @@ def test_an_unchanged_snapshot_makes_no_generation_and_a_changed_one_replaces_al
     later = snapshot(b"carl:x:1002:100:::").entries()
     assert put(index, later) == (2, True)
     assert people(index) == later
+
+
+def test_who_was_buried_between_reading_and_publishing_publishes_no_users(index: Path) -> None:
+    put(index, snapshot().entries())
+    asked = []
+
+    def buried_meanwhile() -> None:
+        asked.append(resolve.generations(index)[0])
+        if len(asked) > 1:
+            raise PermissionError
+        publish.fence(index, store=STORE, mark="another")
+
+    with pytest.raises(PermissionError):
+        publish.replace(index, identity.is_key, {}, store=STORE, mark="m", renew=buried_meanwhile)
+    assert asked == [1, 2]
+    assert people(index) == snapshot().entries()
+
+
+def _publish_images(index: Path, worker: int) -> None:
+    for number in range(15):
+        names = {f"w{worker}:{number}": image(number)}
+        publish.publish(index, names, store=STORE, mark=f"w{worker}", renew=lambda: None)
+
+
+def test_users_and_images_published_at_once_do_not_lose_each_other(index: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_publish_images, args=(index, n)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    for number in range(10):
+        line = b"a:x:1000:100::/%d:" % number
+        put(index, snapshot(line).entries())
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert people(index) == snapshot(b"a:x:1000:100::/9:").entries()
+    with resolve.newest(index) as newest:
+        assert newest is not None
+        assert len(dict(newest.entries())) == 30
 
 
 # -------------------------------------------------------------------------------- getent
