@@ -73,6 +73,8 @@ static enum index_answer look_up_user(struct identity *who, int index, const cha
     who->name = who->passwd = who->home = NULL;
     who->known = user.groups;
     who->known_count = user.group_count;
+    if (answer == INDEX_DAMAGED)
+        *why = print("%s at the user %u", *why, who->uid);
     if (answer != INDEX_FOUND)
         return answer;
     who->name = user.name;
@@ -89,6 +91,8 @@ static enum index_answer look_up_group(struct identity *who, int index, gid_t gi
 
     if (answer == INDEX_FOUND)
         who->known[who->known_count++] = (struct snapshot_group){gid, name};
+    if (answer == INDEX_DAMAGED)
+        *why = print("%s at the group %u", *why, gid);
     return answer;
 }
 

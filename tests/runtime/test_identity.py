@@ -124,7 +124,8 @@ def test_an_entry_that_would_break_a_line_is_a_damaged_index(
     publish(store, image, {f"u{UID}": list(fields.items())})
     done = shifter.run("-i", "test", "true")
     assert done.returncode == 125
-    assert "is damaged" in done.stderr
+    assert "is damaged: " in done.stderr
+    assert f" at the user {UID}\n" in done.stderr
 
 
 def test_an_entry_of_a_later_version_is_as_none(
