@@ -44,6 +44,21 @@ static char *read_tail(int file, size_t *length)
     return tail;
 }
 
+/* What every field `name` of the checked `fields` says, in a list that ends with NULL. */
+static const char *const *read_list(const char *fields, size_t length, const char *name)
+{
+    size_t count = 0, most = 1, name_length = strlen(name);
+    const char **list;
+
+    for (const char *at = fields; at < fields + length; at++)
+        most += *at == '\0';
+    list = must_allocate(most, sizeof *list);
+    for (const char *at = fields; at < fields + length; at += strlen(at) + 1)
+        if (strncmp(at, name, name_length) == 0 && at[name_length] == '=')
+            list[count++] = at + name_length + 1;
+    return list;
+}
+
 void description_read(struct description *description, int file)
 {
     size_t length = 0, head, text, fields;
@@ -62,4 +77,5 @@ void description_read(struct description *description, int file)
         return;
     description->passwd = fields_find(tail + head, fields, "passwd");
     description->group = fields_find(tail + head, fields, "group");
+    description->libs = read_list(tail + head, fields, "libs");
 }

@@ -2,9 +2,11 @@
 #ifndef SHIFTER_DESCRIPTION_H
 #define SHIFTER_DESCRIPTION_H
 
-/* The texts of the image's /etc/passwd and /etc/group; NULL where the description lacks one. */
+/* The texts of the image's /etc/passwd and /etc/group, and the names of the libraries that its
+   programs need; NULL where the description lacks them. */
 struct description {
     const char *passwd, *group;
+    const char *const *libs; /* ended by NULL */
 };
 
 /* Read the description of the image open on `file`.  One that is missing or unknown is empty: then

@@ -1,5 +1,6 @@
 #include "identity.h"
 
+#include "accounts.h"
 #include "fail.h"
 #include "files.h"
 
@@ -10,65 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PASSWD_FIELDS = 7, GROUP_FIELDS = 4, NAME_LONGEST = 32 };
-
-/* One line of passwd or group: where its name, its number and its last but one field are. */
-struct line {
-    const char *start, *end;
-    const char *field[PASSWD_FIELDS];
-    uint32_t number;
-};
-
-static int read_number(const char *digits, uint32_t *number)
-{
-    size_t length = strspn(digits, "0123456789");
-    unsigned long long value = length > 0 && length <= 10 ? strtoull(digits, NULL, 10) : UINT64_MAX;
-
-    *number = (uint32_t)value;
-    return digits[length] == ':' && value < UINT32_MAX;
-}
-
-/* Take the next well-formed line of `fields` fields from `*text`; 0 at its end. */
-static int next_line(const char **text, int fields, struct line *line)
-{
-    while (**text != '\0') {
-        int count = 1;
-
-        line->start = line->field[0] = *text;
-        line->end = *text + strcspn(*text, "\n");
-        *text = *line->end == '\n' ? line->end + 1 : line->end;
-        for (const char *at = line->start; at < line->end; at++)
-            if (*at == ':' && ++count <= fields)
-                line->field[count - 1] = at + 1;
-        if (count == fields && *line->start != ':' && strchr("#+-", *line->start) == NULL &&
-            read_number(line->field[2], &line->number))
-            return 1;
-    }
-    return 0;
-}
-
-static int has_name(const struct line *line, const char *name)
-{
-    size_t length = strlen(name);
-
-    return strncmp(line->start, name, length) == 0 && line->start[length] == ':';
-}
-
-static char *copy_field(const char *field, const char *end)
-{
-    char *copy = strndup(field, (size_t)(end - field));
-
-    if (copy == NULL)
-        fail(ENOMEM, NULL, "cannot go on");
-    return copy;
-}
-
-static char *field_of(const struct line *line, int number)
-{
-    const char *field = line->field[number];
-
-    return copy_field(field, field + strcspn(field, ":\n"));
-}
+enum { NAME_LONGEST = 32, LOOKUPS_MOST = 64 };
 
 static char *print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -92,41 +35,13 @@ static int is_name(const char *user, const char *passwd)
     if (user == NULL || strlen(user) > NAME_LONGEST || strchr("0123456789-", user[0]) != NULL ||
         user[strspn(user, "abcdefghijklmnopqrstuvwxyz0123456789_-")] != '\0')
         return 0;
-    while (next_line(&passwd, PASSWD_FIELDS, &line))
-        if (has_name(&line, user))
+    while (line_next(&passwd, PASSWD_FIELDS, &line))
+        if (line_has_name(&line, user))
             return 0;
     return 1;
 }
 
-void identity_from(struct identity *who, char *passwd, char *group, const char *user,
-                   const char *home)
-{
-    const char *rest = passwd;
-    struct line line;
-
-    who->group_file = group;
-    while (next_line(&rest, PASSWD_FIELDS, &line)) {
-        if (line.number != who->uid)
-            continue;
-        who->name = field_of(&line, 0);
-        who->home = field_of(&line, 5);
-        who->passwd = copy_field(line.start, line.end);
-        return;
-    }
-    who->name = is_name(user, passwd) ? user : print("u%u", who->uid);
-    who->home = home != NULL && home[strcspn(home, ":\n")] == '\0' ? home : "/";
-    who->passwd =
-        print("%s:x:%u:%u::%s:/bin/sh", who->name, who->uid, who->gid, who->home);
-}
-
-static char *read_or_empty(const char *path)
-{
-    char *text = text_read(path);
-
-    return text != NULL ? text : must_copy("");
-}
-
-void identity_read(struct identity *who)
+void identity_begin(struct identity *who)
 {
     int count = getgroups(0, NULL);
 
@@ -138,8 +53,130 @@ void identity_read(struct identity *who)
     count = getgroups(count, who->groups);
     MUST(count, "cannot read the caller's groups");
     who->group_count = (size_t)count;
-    identity_from(who, read_or_empty("/etc/passwd"), read_or_empty("/etc/group"), getenv("USER"),
-                  getenv("HOME"));
+}
+
+/* What the index calls a group, or NULL. */
+static const char *known_name(const struct identity *who, gid_t gid)
+{
+    for (size_t at = 0; at < who->known_count; at++)
+        if (who->known[at].gid == gid)
+            return who->known[at].name;
+    return NULL;
+}
+
+static enum index_answer look_up_user(struct identity *who, int index, const char **why)
+{
+    struct snapshot_user user;
+    enum index_answer answer = snapshot_user(index, who->uid, &user, why);
+
+    /* The filesystem may have failed half-way before. */
+    who->name = who->passwd = who->home = NULL;
+    who->known = user.groups;
+    who->known_count = user.group_count;
+    if (answer == INDEX_DAMAGED)
+        *why = print("%s at the user %u", *why, who->uid);
+    if (answer != INDEX_FOUND)
+        return answer;
+    who->name = user.name;
+    who->home = user.home;
+    who->passwd = print("%s:x:%u:%u:%s:%s:%s", user.name, who->uid, user.gid, user.gecos, user.home,
+                        user.shell);
+    return INDEX_FOUND;
+}
+
+static enum index_answer look_up_group(struct identity *who, int index, gid_t gid, const char **why)
+{
+    const char *name;
+    enum index_answer answer = snapshot_group(index, gid, &name, why);
+
+    if (answer == INDEX_FOUND)
+        who->known[who->known_count++] = (struct snapshot_group){gid, name};
+    if (answer == INDEX_DAMAGED)
+        *why = print("%s at the group %u", *why, gid);
+    return answer;
+}
+
+static int is_trouble(enum index_answer answer)
+{
+    return answer != INDEX_FOUND && answer != INDEX_ABSENT;
+}
+
+static void make_room(struct identity *who, size_t more)
+{
+    who->known = realloc(who->known, (who->known_count + more) * sizeof *who->known);
+    if (who->known == NULL)
+        fail(ENOMEM, NULL, "cannot go on");
+}
+
+enum index_answer identity_lookup(struct identity *who, int index, const char **why)
+{
+    enum index_answer user = look_up_user(who, index, why), group = INDEX_FOUND;
+    size_t left = LOOKUPS_MOST;
+
+    if (is_trouble(user))
+        return user;
+    make_room(who, LOOKUPS_MOST + 1);
+    if (known_name(who, who->gid) == NULL)
+        group = look_up_group(who, index, who->gid, why);
+    /* Where nobody has published users, the other groups would be asked for in vain. */
+    if (user == INDEX_ABSENT && group == INDEX_ABSENT)
+        return INDEX_FOUND;
+    for (size_t at = 0; at < who->group_count && left > 0 && !is_trouble(group); at++) {
+        if (known_name(who, who->groups[at]) != NULL)
+            continue;
+        group = look_up_group(who, index, who->groups[at], why);
+        left--;
+    }
+    return is_trouble(group) ? group : INDEX_FOUND;
+}
+
+void identity_from(struct identity *who, char *passwd, char *group, const char *user,
+                   const char *home)
+{
+    const char *rest = passwd;
+    struct line line;
+
+    who->group_file = group;
+    if (who->name != NULL)
+        return;
+    while (line_next(&rest, PASSWD_FIELDS, &line)) {
+        if (line.number != who->uid)
+            continue;
+        who->name = line_field(&line, 0);
+        who->home = line_field(&line, 5);
+        who->passwd = line_copy(&line);
+        return;
+    }
+    who->name = is_name(user, passwd) ? user : print("u%u", who->uid);
+    who->home = home != NULL && home[strcspn(home, ":\n")] == '\0' ? home : "/";
+    who->passwd =
+        print("%s:x:%u:%u::%s:/bin/sh", who->name, who->uid, who->gid, who->home);
+}
+
+static int has_unknown_group(const struct identity *who)
+{
+    int unknown = known_name(who, who->gid) == NULL;
+
+    for (size_t at = 0; at < who->group_count && !unknown; at++)
+        unknown = known_name(who, who->groups[at]) == NULL;
+    return unknown;
+}
+
+/* The text of a file, or "" if it is not needed or cannot be read. */
+static char *read_if(int needed, const char *path)
+{
+    char *text = needed ? text_read(path) : NULL;
+
+    return text != NULL ? text : must_copy("");
+}
+
+void identity_read(struct identity *who)
+{
+    const char *passwd = who->passwd_path != NULL ? who->passwd_path : "/etc/passwd";
+    const char *group = who->group_path != NULL ? who->group_path : "/etc/group";
+
+    identity_from(who, read_if(who->name == NULL, passwd),
+                  read_if(has_unknown_group(who), group), getenv("USER"), getenv("HOME"));
 }
 
 char *identity_passwd(const struct identity *who, const char *image_passwd)
@@ -151,8 +188,8 @@ char *identity_passwd(const struct identity *who, const char *image_passwd)
 
     if (out == NULL)
         fail(errno, NULL, "cannot go on");
-    while (next_line(&image_passwd, PASSWD_FIELDS, &line))
-        if (line.number != who->uid && !has_name(&line, who->name))
+    while (line_next(&image_passwd, PASSWD_FIELDS, &line))
+        if (line.number != who->uid && !line_has_name(&line, who->name))
             fprintf(out, "%.*s\n", (int)(line.end - line.start), line.start);
     fprintf(out, "%s\n", who->passwd);
     if (fclose(out) != 0)
@@ -160,15 +197,17 @@ char *identity_passwd(const struct identity *who, const char *image_passwd)
     return text;
 }
 
-/* The host's name of a group, or one made of its number. */
+/* What a group is called by the index or the host, or a name made of its number. */
 static char *group_name(const struct identity *who, gid_t gid)
 {
-    const char *rest = who->group_file;
+    const char *known = known_name(who, gid), *rest = who->group_file;
     struct line line;
 
-    while (next_line(&rest, GROUP_FIELDS, &line))
+    if (known != NULL)
+        return must_copy(known);
+    while (line_next(&rest, GROUP_FIELDS, &line))
         if (line.number == gid)
-            return field_of(&line, 0);
+            return line_field(&line, 0);
     return print("g%u", gid);
 }
 
@@ -183,6 +222,8 @@ struct groups {
 
 static void add_group(const struct identity *who, struct groups *groups, gid_t gid)
 {
+    if (who->most_groups > 0 && groups->count > who->most_groups)
+        return;
     for (size_t at = 0; at < groups->count; at++)
         if (groups->list[at].gid == gid)
             return;
@@ -193,7 +234,7 @@ static void add_group(const struct identity *who, struct groups *groups, gid_t g
 static int contradicts(const struct groups *groups, const struct line *line)
 {
     for (size_t at = 0; at < groups->count; at++)
-        if (line->number == groups->list[at].gid || has_name(line, groups->list[at].name))
+        if (line->number == groups->list[at].gid || line_has_name(line, groups->list[at].name))
             return 1;
     return 0;
 }
@@ -211,7 +252,7 @@ char *identity_group(const struct identity *who, const char *image_group)
     add_group(who, &groups, who->gid);
     for (size_t at = 0; at < who->group_count; at++)
         add_group(who, &groups, who->groups[at]);
-    while (next_line(&image_group, GROUP_FIELDS, &line))
+    while (line_next(&image_group, GROUP_FIELDS, &line))
         if (!contradicts(&groups, &line))
             fprintf(out, "%.*s\n", (int)(line.end - line.start), line.start);
     for (size_t at = 0; at < groups.count; at++)

@@ -75,10 +75,12 @@ int index_open(const struct generation *newest)
     return openat(newest->directory, newest->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 }
 
-/* A file that is read by position, its size known, and what was wrong with it. */
+/* A file that is read by position, its size known, what is looked for in it, and what was wrong. */
 struct cdb {
     int fd;
     uint64_t size;
+    const char *key;
+    size_t key_length;
     const char *why;
 };
 
@@ -112,11 +114,10 @@ static enum index_answer fetch(struct cdb *cdb, void *bytes, uint64_t length, ui
 }
 
 /* If the record at `position` is the key's, read its value. */
-static enum index_answer read_record(struct cdb *cdb, uint64_t position, const char *key,
-                                     struct value *value)
+static enum index_answer read_record(struct cdb *cdb, uint64_t position, struct value *value)
 {
     unsigned char guess[GUESS];
-    uint64_t key_length = strlen(key), value_length, head, rest;
+    uint64_t key_length = cdb->key_length, value_length, head, rest;
     uint64_t left = position < cdb->size ? cdb->size - position : 0;
     uint64_t have = left < sizeof guess ? left : sizeof guess;
     enum index_answer answer;
@@ -132,7 +133,7 @@ static enum index_answer read_record(struct cdb *cdb, uint64_t position, const c
     cdb->why = "a value larger than 1 MiB, or than the file";
     if (value_length > VALUE_LARGEST || head + value_length > left || head > have)
         return INDEX_DAMAGED;
-    if (memcmp(guess + PAIR, key, key_length) != 0)
+    if (memcmp(guess + PAIR, cdb->key, key_length) != 0)
         return INDEX_ABSENT;
     value->length = value_length;
     value->bytes = must_allocate(1, value_length + 1);
@@ -141,20 +142,20 @@ static enum index_answer read_record(struct cdb *cdb, uint64_t position, const c
     return fetch(cdb, value->bytes + rest, value_length - rest, position + head + rest);
 }
 
-static uint32_t hash_key(const char *key)
+static uint32_t hash_key(const char *key, size_t length)
 {
     uint32_t hash = 5381;
 
-    for (; *key != '\0'; key++)
-        hash = ((hash << 5) + hash) ^ (unsigned char)*key;
+    for (size_t at = 0; at < length; at++)
+        hash = ((hash << 5) + hash) ^ (unsigned char)key[at];
     return hash;
 }
 
 /* Look at each of the table's slots at most once, from the hash's own on, round to the first. */
-static enum index_answer search(struct cdb *cdb, const char *key, struct value *value)
+static enum index_answer search(struct cdb *cdb, struct value *value)
 {
     unsigned char pairs[PAIRS_AT_ONCE * PAIR];
-    uint32_t hash = hash_key(key);
+    uint32_t hash = hash_key(cdb->key, cdb->key_length);
     enum index_answer answer = fetch(cdb, pairs, PAIR, (uint64_t)(hash % TABLES) * PAIR);
     uint64_t table, slots, slot;
 
@@ -182,7 +183,7 @@ static enum index_answer search(struct cdb *cdb, const char *key, struct value *
                 return INDEX_ABSENT;
             if (number(pairs + at * PAIR) != hash)
                 continue;
-            answer = read_record(cdb, position, key, value);
+            answer = read_record(cdb, position, value);
             if (answer != INDEX_ABSENT)
                 return answer;
         }
@@ -194,7 +195,12 @@ static enum index_answer search(struct cdb *cdb, const char *key, struct value *
 
 enum index_answer index_find(int fd, const char *key, struct value *value)
 {
-    struct cdb cdb = {fd, 0, ""};
+    return index_find_bytes(fd, key, strlen(key), value);
+}
+
+enum index_answer index_find_bytes(int fd, const char *key, size_t length, struct value *value)
+{
+    struct cdb cdb = {fd, 0, key, length, ""};
     struct stat status;
     enum index_answer answer;
 
@@ -205,7 +211,7 @@ enum index_answer index_find(int fd, const char *key, struct value *value)
     value->why = "not a regular file";
     if (!S_ISREG(status.st_mode))
         return INDEX_DAMAGED;
-    answer = search(&cdb, key, value);
+    answer = search(&cdb, value);
     value->why = cdb.why;
     return answer;
 }

@@ -36,4 +36,7 @@ int index_open(const struct generation *newest);
 /* Find `key` in the index open on `fd`. */
 enum index_answer index_find(int fd, const char *key, struct value *value);
 
+/* The same with a key that may hold NUL bytes: those that users cannot write begin with one. */
+enum index_answer index_find_bytes(int fd, const char *key, size_t length, struct value *value);
+
 #endif

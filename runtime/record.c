@@ -17,12 +17,13 @@ static uint32_t crc32_add(uint32_t crc, const char *bytes, size_t length)
     return crc;
 }
 
-static int sum_is_right(const char *key, const char *value, size_t length)
+static int sum_is_right(const char *key, size_t key_length, const char *value, size_t length)
 {
     char sum[SUM_LENGTH];
     uint32_t crc = 0xFFFFFFFFu;
 
-    crc = crc32_add(crc, key, strlen(key) + 1);
+    crc = crc32_add(crc, key, key_length);
+    crc = crc32_add(crc, "", 1);
     crc = crc32_add(crc, value, length);
     snprintf(sum, sizeof sum, "sum=%08x", (unsigned)(crc ^ 0xFFFFFFFFu));
     return memcmp(sum, value + length, sizeof sum) == 0;
@@ -112,17 +113,28 @@ static const char *check(struct record *record, const struct singles *found)
 enum record_answer fields_check(const char *key, const char *value, size_t length,
                                 const char **why)
 {
+    return fields_check_bytes(key, strlen(key), value, length, why);
+}
+
+enum record_answer fields_check_bytes(const char *key, size_t key_length, const char *value,
+                                      size_t length, const char **why)
+{
     size_t body = length - SUM_LENGTH;
 
     *why = "a wrong checksum";
     /* Every field, the last of the body too, is ended by a NUL: nothing below runs past it. */
-    if (length < SUM_LENGTH || !sum_is_right(key, value, body) ||
+    if (length < SUM_LENGTH || !sum_is_right(key, key_length, value, body) ||
         (body > 0 && value[body - 1] != '\0'))
         return RECORD_DAMAGED;
     *why = "no version";
     if (body < 3 || memcmp(value, "v=", 2) != 0)
         return RECORD_DAMAGED;
     return strcmp(value, "v=1") == 0 ? RECORD_READ : RECORD_NEWER;
+}
+
+size_t fields_body(size_t length)
+{
+    return length - SUM_LENGTH;
 }
 
 const char *fields_find(const char *value, size_t length, const char *name)

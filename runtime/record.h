@@ -24,6 +24,13 @@ enum record_answer record_read(struct record *record, const char *key, const cha
 enum record_answer fields_check(const char *key, const char *value, size_t length,
                                 const char **why);
 
+/* The same with a key that may hold NUL bytes. */
+enum record_answer fields_check_bytes(const char *key, size_t key_length, const char *value,
+                                      size_t length, const char **why);
+
+/* How many bytes of checked fields come before the last one, the checksum. */
+size_t fields_body(size_t length);
+
 /* The value of the first field `name` in checked fields, or NULL. */
 const char *fields_find(const char *value, size_t length, const char *name);
 

@@ -180,6 +180,38 @@ void resolve(struct resolution *found, const struct node *node)
         bide(found);
 }
 
+/* The index, open; -1 and errno. */
+static int open_index(struct resolution *found)
+{
+    if (found->newest.directory < 0) {
+        enum index_answer answer = list(found);
+
+        if (answer == INDEX_EMPTY)
+            no_image(found, answer, "");
+        if (answer != INDEX_FOUND)
+            return -1;
+    }
+    if (found->index < 0)
+        found->index = index_open(&found->newest);
+    return found->index;
+}
+
+int resolve_identity(struct resolution *found, struct identity *who)
+{
+    const char *why = "";
+    enum index_answer answer = INDEX_UNREADABLE;
+
+    found->path[0] = '\0';
+    if (open_index(found) >= 0)
+        answer = identity_lookup(who, found->index, &why);
+    if (answer == INDEX_DAMAGED)
+        no_image(found, answer, why);
+    if (answer == INDEX_FOUND)
+        return 0;
+    bide(found);
+    return -1;
+}
+
 int resolve_open(struct resolution *found)
 {
     int fd = open_image(found);

@@ -6,6 +6,7 @@
 #include "args.h"
 #include "index.h"
 #include "node.h"
+#include "identity.h"
 #include "record.h"
 #include "reference.h"
 
@@ -25,6 +26,9 @@ void resolve_begin(struct resolution *found, const struct job *job);
 
 /* Find what its name means. */
 void resolve(struct resolution *found, const struct node *node);
+
+/* Look up the caller in the same index, for a container to be made; -1 as with resolve_open. */
+int resolve_identity(struct resolution *found, struct identity *who);
 
 /* Open the image; -1 if the filesystem gave an error that may pass: then resolve again. */
 int resolve_open(struct resolution *found);

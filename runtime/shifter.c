@@ -61,6 +61,7 @@ static const char *find_home(void)
 
     if (is_directory(home))
         return home;
+    identity_begin(&who);
     identity_read(&who);
     return is_directory(who.home) ? who.home : NULL;
 }
@@ -101,17 +102,16 @@ static char *make_key(const struct resolution *found, const char *home, const ch
 }
 
 /* Make the container, and enter it. */
-static void make_container(struct container *container, int file, const char *home,
-                           const char *cwd)
+static void make_container(struct container *container, int file, struct identity *who,
+                           const char *home, const char *cwd)
 {
-    struct identity who;
     struct image image = {.server.fuse = -1, .errors = -1};
     struct description description;
     struct keeper keeper;
     struct binds binds;
     mode_t mask;
 
-    identity_read(&who);
+    identity_read(who);
     mask = umask(0);
     namespaces_enter_user();
     image_open(&image, file);
@@ -126,7 +126,7 @@ static void make_container(struct container *container, int file, const char *ho
     binds_open(&binds, home, cwd);
     description_read(&description, file);
     image_check(&image, IMAGE_DIR);
-    root_build(&binds, &who, &description);
+    root_build(&binds, who, &description);
     root_enter();
     umask(mask);
     keeper_started(&keeper);
@@ -137,6 +137,7 @@ static void make_container(struct container *container, int file, const char *ho
 static void enter_container(struct resolution *found, const char *home, const char *cwd)
 {
     struct container container;
+    struct identity who;
     struct node node;
     int file = -1;
 
@@ -148,11 +149,14 @@ static void enter_container(struct resolution *found, const char *home, const ch
         key = make_key(found, home, cwd);
         if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED)
             return;
-        file = resolve_open(found);
+        identity_begin(&who);
+        if (resolve_identity(found, &who) == 0)
+            file = resolve_open(found);
         if (file < 0)
             container_leave(&container);
     }
-    make_container(&container, file, home, cwd);
+    resolve_end(found);
+    make_container(&container, file, &who, home, cwd);
 }
 
 int main(int argc, char **argv)

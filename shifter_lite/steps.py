@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from shifter_lite import durable, logs
+from shifter_lite import durable, identity, logs
 from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
@@ -305,10 +305,7 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published
 
     Raises Lost if we were taken for dead: then nothing is published.
     """
-    # The lock saves work: with or without it, no two can publish the same generation.
-    with locks.patiently(bench.layout.locks / "publish.lock", _PUBLISH_SECONDS) as had:
-        if not had:
-            logs.warning("somebody holds the lock of publishing, and does not publish")
+    with _publishing(bench):
         return publish.publish(
             bench.layout.index,
             names,
@@ -316,6 +313,28 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published
             mark=bench.worker.name,
             renew=bench.worker.presence.renew,
         )
+
+
+def publish_identity(bench: Bench, entries: dict[bytes, bytes]) -> publish.Published:
+    """Make ENTRIES all that compute nodes know of users and groups; as ``publish_names``."""
+    with _publishing(bench):
+        return publish.replace(
+            bench.layout.index,
+            identity.is_key,
+            entries,
+            store=bench.store,
+            mark=bench.worker.name,
+            renew=bench.worker.presence.renew,
+        )
+
+
+@contextmanager
+def _publishing(bench: Bench) -> Iterator[None]:
+    # The lock saves work: with or without it, no two can publish the same generation.
+    with locks.patiently(bench.layout.locks / "publish.lock", _PUBLISH_SECONDS) as had:
+        if not had:
+            logs.warning("somebody holds the lock of publishing, and does not publish")
+        yield
 
 
 def fence(bench: Bench) -> None:

@@ -144,3 +144,18 @@ def test_the_readmes_first_steps_work_as_written(run: Runner, debian_image: str)
         assert replaced != arguments
         done = run(program, *replaced)
         assert done.returncode == 0, done.stderr
+
+
+def test_who_the_user_is_the_site_says(run: Runner, registry: str) -> None:
+    busybox = Path("/bin/busybox").read_bytes()
+    layer = images.layer([images.directory("bin"), images.file("bin/busybox", busybox, mode=0o755)])
+    images.push(registry, "known", "1", images.image([layer]))
+    assert run("shifterimg", "pull", f"{registry}/known:1").returncode == 0
+    line = f"ann:x:{run.user.uid}:{run.user.gid}:Änne,,,:/home/ann:/bin/zsh\n"
+    (run.home / "passwd").write_text(line)
+    (run.home / "group").write_text(f"users:x:{run.user.gid}:\n")
+    files = ("--passwd", run.home / "passwd", "--group", run.home / "group")
+    assert run("shifter-admin", "identity", "--lowest-uid", "0", *files).returncode == 0
+    command = ["/bin/busybox", "cat", "/etc/passwd", "/etc/group"]
+    done = run("shifter", f"--image={registry}/known:1", *command)
+    assert done.stdout == f"{line}users:x:{run.user.gid}:\n"

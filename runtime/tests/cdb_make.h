@@ -32,29 +32,40 @@ static inline void cdb_put(unsigned char *at, uint32_t number)
         at[byte] = (unsigned char)(number >> (8 * byte));
 }
 
-static inline uint32_t cdb_hash(const char *key)
+static inline uint32_t cdb_hash_bytes(const char *key, size_t length)
 {
     uint32_t hash = 5381;
 
-    while (*key != '\0')
+    while (length-- > 0)
         hash = (hash * 33) ^ (unsigned char)*key++;
     return hash;
 }
 
-static inline void cdb_add(struct cdb_make *cdb, const char *key, const char *value, size_t length)
+static inline uint32_t cdb_hash(const char *key)
+{
+    return cdb_hash_bytes(key, strlen(key));
+}
+
+static inline void cdb_add_bytes(struct cdb_make *cdb, const char *key, size_t key_length,
+                                 const char *value, size_t length)
 {
     unsigned char *at;
 
     if (cdb->size == 0)
         cdb->size = 2048;
     at = cdb->bytes + cdb->size;
-    cdb->hash[cdb->count] = cdb_hash(key);
+    cdb->hash[cdb->count] = cdb_hash_bytes(key, key_length);
     cdb->position[cdb->count++] = (uint32_t)cdb->size;
-    cdb_put(at, (uint32_t)strlen(key));
+    cdb_put(at, (uint32_t)key_length);
     cdb_put(at + 4, (uint32_t)length);
-    memcpy(at + 8, key, strlen(key));
-    memcpy(at + 8 + strlen(key), value, length);
-    cdb->size += 8 + strlen(key) + length;
+    memcpy(at + 8, key, key_length);
+    memcpy(at + 8 + key_length, value, length);
+    cdb->size += 8 + key_length + length;
+}
+
+static inline void cdb_add(struct cdb_make *cdb, const char *key, const char *value, size_t length)
+{
+    cdb_add_bytes(cdb, key, strlen(key), value, length);
 }
 
 static inline void cdb_end(struct cdb_make *cdb)
@@ -95,16 +106,21 @@ static inline uint32_t cdb_crc(const char *bytes, size_t length, uint32_t crc)
 }
 
 /* Seal the fields in `value`, each ended by a newline that stands for the NUL. */
-static inline size_t cdb_seal(const char *key, char *value)
+static inline size_t cdb_seal_bytes(const char *key, size_t key_length, char *value)
 {
     size_t length = strlen(value);
-    uint32_t crc = cdb_crc(key, strlen(key) + 1, 0);
+    uint32_t crc = cdb_crc("", 1, cdb_crc(key, key_length, 0));
 
     for (size_t at = 0; at < length; at++)
         if (value[at] == '\n')
             value[at] = '\0';
     snprintf(value + length, 14, "sum=%08x", (unsigned)cdb_crc(value, length, crc));
     return length + 13;
+}
+
+static inline size_t cdb_seal(const char *key, char *value)
+{
+    return cdb_seal_bytes(key, strlen(key), value);
 }
 
 static inline int cdb_file(const unsigned char *bytes, size_t size)

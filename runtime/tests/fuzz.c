@@ -77,6 +77,38 @@ static void try_index(int fd, const struct cdb_make *good)
     free(value.bytes);
 }
 
+/* What an index says of a user, changed anywhere, sealed again: it is damaged, or keeps its line. */
+static void try_snapshot(int fd)
+{
+    static const char key[] = "\0u1000", whole[] = "v=1\nname=ann\ngid=100\ngecos=A\n"
+                                                  "home=/h\nshell=/s\ngroup=5=tty\n";
+    static struct cdb_make made;
+    struct identity who = {.uid = 1000, .gid = 5};
+    char value[256];
+    const char *why;
+
+    memset(&made, 0, sizeof made);
+    snprintf(value, sizeof value, "%s", whole);
+    for (uint32_t count = random_below(4); count > 0; count--)
+        value[4 + random_below(sizeof whole - 5)] = "=:\n\t,/-0a9\x01"[random_below(11)];
+    cdb_add_bytes(&made, key, sizeof key - 1, value, cdb_seal_bytes(key, sizeof key - 1, value));
+    cdb_end(&made);
+    if (random_below(4) == 0)
+        made.bytes[random_below(made.size)] ^= (unsigned char)(1u << random_below(8));
+    CHECK(pwrite(fd, made.bytes, made.size, 0) == (ssize_t)made.size &&
+          ftruncate(fd, (off_t)made.size) == 0);
+    if (identity_lookup(&who, fd, &why) == INDEX_FOUND && who.passwd != NULL) {
+        int colons = 0;
+
+        for (const char *at = who.passwd; *at != '\0'; at++) {
+            CHECK((unsigned char)*at >= ' ' && *at != 0x7f);
+            colons += *at == ':';
+        }
+        CHECK(colons == 6);
+    }
+    free(who.known);
+}
+
 static void try_identity(void)
 {
     char passwd[] = "root:x:0:0:r:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n+\nb:x:2:2:::\n";
@@ -97,7 +129,7 @@ int main(int argc, char **argv)
 {
     static struct cdb_make good;
     long count = argc > 1 ? atol(argv[1]) : 1000000;
-    int fd = memfd_create("index", MFD_CLOEXEC);
+    int fd = memfd_create("index", MFD_CLOEXEC), users = memfd_create("users", MFD_CLOEXEC);
 
     if (argc > 2)
         state ^= strtoull(argv[2], NULL, 10) * 0x9E3779B97F4A7C15u;
@@ -110,8 +142,10 @@ int main(int argc, char **argv)
     for (long at = 0; at < count; at++) {
         try_name();
         try_index(fd, &good);
-        if (at % 16 == 0)
+        if (at % 16 == 0) {
             try_identity();
+            try_snapshot(users);
+        }
     }
     printf("%ld mutations\n", count);
     return EXIT_SUCCESS;

@@ -12,9 +12,9 @@ from dataclasses import asdict
 
 import click
 
-from shifter_lite import cataloguing, config, logs, steps, store
+from shifter_lite import cataloguing, config, identity, logs, steps, store
 from shifter_lite.build import squash
-from shifter_lite.cli import boundary
+from shifter_lite.cli import boundary, module, users
 from shifter_lite.cli.boundary import json_option
 from shifter_lite.errors import Damaged
 from shifter_lite.index import resolve
@@ -36,8 +36,8 @@ def program() -> None:
 def init(context: click.Context, private: bool) -> None:
     """Make a store that takes requests from everybody."""
     layout = boundary.layout_of(context)
-    identity = store.create(layout, shared=not private)
-    boundary.echo(f"{layout.root} {identity}")
+    made = store.create(layout, shared=not private)
+    boundary.echo(f"{layout.root} {made}")
 
 
 @program.command("verify")
@@ -49,6 +49,8 @@ def verify(context: click.Context) -> None:
     store.identity(layout)
     with resolve.newest(layout.index) as index:
         entries = dict(index.entries()) if index else {}
+        if index:
+            _check_users(index)
     images = {entry.id: entry for entry in entries.values()}
     broken = [text for entry in images.values() for text in _faults(layout, entry)]
     for text in broken:
@@ -67,11 +69,11 @@ def verify(context: click.Context) -> None:
 def rebuild(context: click.Context) -> None:
     """Make this host's catalog anew from the store's records and index."""
     layout = boundary.layout_of(context)
-    identity = store.identity(layout)
+    store_id = store.identity(layout)
     # What is missing in the store is told one by one.
     logs.set_up("text")
-    path = cataloguing.catalog_path(config.read_site(os.environ), identity)
-    found = cataloguing.rebuild(layout, path, identity)
+    path = cataloguing.catalog_path(config.read_site(os.environ), store_id)
+    found = cataloguing.rebuild(layout, path, store_id)
     boundary.echo(f"{path}: {found.images} images under {found.names} names, {found.pulls} pulls")
 
 
@@ -85,15 +87,18 @@ def queue(context: click.Context, as_json: bool) -> None:
     One line a request: its name, user, state, worker, age, the image, and how far it is.
     """
     layout = boundary.layout_of(context)
-    identity = store.identity(layout)
     names = _Names()
-    found = view.open_requests(layout, identity)
+    found = view.open_requests(layout, store.identity(layout))
     if as_json:
         rows = [_fields(each, names(each.uid)) for each in found]
         boundary.echo(json.dumps(rows, indent=2))
         return
     for each in found:
         boundary.echo(_line(each, names(each.uid)))
+
+
+program.add_command(users.command)
+program.add_command(module.commands)
 
 
 class _Names:
@@ -137,6 +142,12 @@ def _line(each: view.Open, user: str) -> str:
 
 def _age(each: view.Open) -> int:
     return max(0, int(time.time()) - request_time(each.name))
+
+
+def _check_users(index: resolve.Index) -> None:
+    for key, value in index.items():
+        if identity.is_key(key):
+            identity.check(key, value)
 
 
 def _faults(layout: Layout, entry: Entry) -> list[str]:

@@ -28,6 +28,9 @@ _KEEP_SECONDS = 600 + 3600
 _KEEP_BYTES = 1 << 30
 
 
+Items = dict[bytes, bytes]
+
+
 class Published(NamedTuple):
     """A generation of the index, and whether it was made now, with nothing else that is new."""
 
@@ -50,15 +53,52 @@ def publish(
     While the file is unfinished its name ends with MARK, which only this worker uses.
     RENEW is called after the newest was read, and raises what stops those who must not publish.
     """
+
+    def changed(items: Items) -> Items:
+        if all(_same(items, name.encode(), entry) for name, entry in names.items()):
+            return items
+        return items | {name.encode(): each.to_bytes(name.encode()) for name, each in names.items()}
+
+    return _change(index, changed, store, mark, renew)
+
+
+def replace(
+    index: Path,
+    are_these: Callable[[bytes], bool],
+    entries: Items,
+    *,
+    store: str,
+    mark: str,
+    renew: Callable[[], object],
+) -> Published:
+    """Make ENTRIES, keys to sealed values, all that the directory INDEX has of keys that ARE_THESE.
+
+    Otherwise as ``publish``.
+    """
+
+    def changed(items: Items) -> Items:
+        return {key: value for key, value in items.items() if not are_these(key)} | entries
+
+    return _change(index, changed, store, mark, renew)
+
+
+def _change(
+    index: Path,
+    changed: Callable[[Items], Items],
+    store: str,
+    mark: str,
+    renew: Callable[[], object],
+) -> Published:
+    """Publish what CHANGED makes of the newest generation, unless that is the same."""
     while True:
         with newest(index) as opened:
             generation = opened.generation if opened else 0
             items = dict(opened.items()) if opened else {}
         renew()
-        if all(_same(items, name.encode(), entry) for name, entry in names.items()):
+        new = changed(items)
+        if new == items:
             return Published(generation, is_ours=False)
-        items |= {name.encode(): entry.to_bytes(name.encode()) for name, entry in names.items()}
-        if _publish(index, items, generation + 1, store, mark):
+        if _publish(index, new, generation + 1, store, mark):
             return Published(generation + 1, is_ours=True)
 
 
