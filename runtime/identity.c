@@ -126,7 +126,7 @@ static char *read_or_empty(const char *path)
     return text != NULL ? text : must_copy("");
 }
 
-void identity_read(struct identity *who)
+void identity_begin(struct identity *who)
 {
     int count = getgroups(0, NULL);
 
@@ -138,8 +138,13 @@ void identity_read(struct identity *who)
     count = getgroups(count, who->groups);
     MUST(count, "cannot read the caller's groups");
     who->group_count = (size_t)count;
-    identity_from(who, read_or_empty("/etc/passwd"), read_or_empty("/etc/group"), getenv("USER"),
-                  getenv("HOME"));
+}
+
+void identity_read(struct identity *who)
+{
+    identity_from(who, read_or_empty(who->passwd_path != NULL ? who->passwd_path : "/etc/passwd"),
+                  read_or_empty(who->group_path != NULL ? who->group_path : "/etc/group"),
+                  getenv("USER"), getenv("HOME"));
 }
 
 char *identity_passwd(const struct identity *who, const char *image_passwd)
@@ -210,7 +215,8 @@ char *identity_group(const struct identity *who, const char *image_group)
         fail(errno, NULL, "cannot go on");
     add_group(who, &groups, who->gid);
     for (size_t at = 0; at < who->group_count; at++)
-        add_group(who, &groups, who->groups[at]);
+        if (who->most_groups == 0 || at < who->most_groups)
+            add_group(who, &groups, who->groups[at]);
     while (next_line(&image_group, GROUP_FIELDS, &line))
         if (!contradicts(&groups, &line))
             fprintf(out, "%.*s\n", (int)(line.end - line.start), line.start);

@@ -15,9 +15,15 @@ struct identity {
     const char *passwd; /* the caller's line */
     const char *home;   /* in that line; may be empty */
     char *group_file;   /* the host's, or "" */
+    /* For who sets them after identity_begin: */
+    const char *passwd_path, *group_path; /* the host's files; NULL: those of /etc */
+    size_t most_groups; /* so many are written beside the primary one; 0: all */
 };
 
-/* Read the caller's identity; before the user namespace, which hides the supplementary groups. */
+/* Ask the kernel; before the user namespace, which hides the supplementary groups. */
+void identity_begin(struct identity *who);
+
+/* Find what is missing. */
 void identity_read(struct identity *who);
 
 /* The same from texts: the host's passwd and group, and what USER and HOME say, or NULL. */

@@ -119,14 +119,14 @@ static _Noreturn void give_up(const struct search *search)
          "cannot open the image '%s'", search->path);
 }
 
-int resolve(const struct job *job, struct record *record)
+int resolve(const struct job *job, const char *store, struct record *record)
 {
     struct search search = {.job = job};
     long waited = 0;
 
     if (reference_normalise(job->image, search.key) < 0)
         fail(0, NAME_HINT, "not an image name: '%s'", job->image);
-    args_store(job, search.store);
+    path_format(search.store, "%s", store);
     for (long pause = FIRST_PAUSE_MS;; pause *= 2) {
         struct timespec nap = {pause / 1000, pause % 1000 * 1000000};
         int fd;

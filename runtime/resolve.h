@@ -5,7 +5,7 @@
 #include "args.h"
 #include "record.h"
 
-/* Find the job's image in the newest index and open it; returns its descriptor. */
-int resolve(const struct job *job, struct record *record);
+/* Find the job's image in the newest index of `store` and open it; returns its descriptor. */
+int resolve(const struct job *job, const char *store, struct record *record);
 
 #endif

@@ -2,14 +2,17 @@
 #include "args.h"
 #include "binds.h"
 #include "command.h"
+#include "config.h"
 #include "description.h"
+#include "dry_run.h"
 #include "environment.h"
+#include "etc.h"
 #include "fail.h"
-#include "files.h"
 #include "identity.h"
 #include "image.h"
 #include "inside.h"
 #include "namespaces.h"
+#include "plan.h"
 #include "privileges.h"
 #include "record.h"
 #include "resolve.h"
@@ -39,40 +42,19 @@ static void refuse_privilege(void)
         fail(0, "root: chmod u-s,g-s its program file", "shifter must not be set-uid or set-gid");
 }
 
-static int is_directory(const char *path)
-{
-    struct stat status;
-
-    return path != NULL && path[0] == '/' && stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-/* The caller's home and directory; looked at so that an automounter brings them before our
-   namespaces, in which it cannot. */
-static const char *find_home(const struct identity *who)
-{
-    const char *home = getenv("HOME");
-
-    if (is_directory(home))
-        return home;
-    return is_directory(who->home) ? who->home : NULL;
-}
-
-static const char *find_cwd(char cwd[PATH_MAX])
-{
-    return getcwd(cwd, PATH_MAX) != NULL && is_directory(cwd) ? cwd : NULL;
-}
-
 int main(int argc, char **argv)
 {
-    char cwd_text[PATH_MAX];
-    const char *home, *cwd;
     struct job job;
+    struct config config;
+    struct plan plan;
     struct record record;
+    struct environment environment;
     struct identity who;
+    struct etc etc;
     struct image image;
     struct description description;
     struct binds binds;
-    char **environment;
+    char **command;
     mode_t mask;
     int file;
 
@@ -80,28 +62,46 @@ int main(int argc, char **argv)
     fill_standard_streams();
     refuse_privilege();
     args_read(&job, argv);
-    file = resolve(&job, &record);
+    if (job.action == CHECK_CONFIG) {
+        config_check(&config, job.checked);
+        return EXIT_SUCCESS;
+    }
+    config_read(&config);
+    plan_make(&plan, &job, &config);
+    if (job.verbose)
+        plan_tell(&plan);
+    file = resolve(&job, plan.store, &record);
+    environment_build(&environment, &job, &record, plan.modules, &config, environ);
+    command = command_choose(&job, &record);
+    if (job.action == DRY_RUN) {
+        dry_run(&(struct dry_run){&job, &plan, &record, &environment, command});
+        return EXIT_SUCCESS;
+    }
 
+    binds_find(&plan);
+    identity_begin(&who);
+    etc_name_sources(&who, &config);
     identity_read(&who);
-    home = find_home(&who);
-    cwd = find_cwd(cwd_text);
-    environment = environment_build(environ, &record, job.image);
+    etc_read(&etc, &config, &who);
     mask = umask(0);
 
-    namespaces_enter_user();
+    namespaces_enter_user(plan.writable != 0);
     image_serve(&image, file);
     namespaces_enter_mount();
+    binds_open(&binds, &plan);
     root_begin();
     image_mount(&image, IMAGE_DIR);
     /* While the server starts. */
-    binds_open(&binds, home, cwd);
     description_read(&description, file);
     image_check(&image, IMAGE_DIR);
-    root_build(&binds, &who, &description);
+    root_build(&binds, &etc, &who, &description);
     root_enter();
+    if (plan.writable != 0)
+        namespaces_leave_root(who.uid, who.gid);
 
     umask(mask);
-    command_enter_workdir(&job, &record, cwd);
+    command_enter_workdir(&job, &record, plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");
-    command_run(&job, environment);
+    modules_run_hooks(plan.modules);
+    command_run(command, environment.list);
 }
