@@ -2,6 +2,7 @@
 
 #include "fail.h"
 #include "inside.h"
+#include "underlay.h"
 
 #include <stdio.h>
 #include <sys/mount.h>
@@ -38,27 +39,36 @@ static void make_written(unsigned percent)
     MUST(mkdir(WRITTEN_DIR "/work", 0700), "cannot make a directory on the tmpfs");
 }
 
-static void lay_over(unsigned writable)
+#define LAYERS "lowerdir=" SKELETON_DIR ":" IMAGE_DIR
+#define WRITTEN_LAYERS "upperdir=" WRITTEN_DIR "/upper,workdir=" WRITTEN_DIR "/work"
+
+/* Files that are written are copied up, with their attributes: in a user namespace overlayfs keeps
+   its own notes in those that users may set. */
+static void lay_writable(unsigned percent)
 {
-    static const char layers[] = "lowerdir=" SKELETON_DIR ":" IMAGE_DIR;
-    static const char writable_layers[] = "lowerdir=" SKELETON_DIR ":" IMAGE_DIR
-        ",upperdir=" WRITTEN_DIR "/upper,workdir=" WRITTEN_DIR "/work,userxattr";
     struct stat status;
 
-    /* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
-       namespace by itself: no question reaches the image's server. */
-    if (writable != 0) {
-        make_written(writable);
-        MUST(stat(SKELETON_DIR, &status), "cannot set up the root");
-        MUST(chmod(WRITTEN_DIR "/upper", status.st_mode & 07777), "cannot set up the root");
-    }
-    if (mount("shifter", ROOT_DIR, "overlay",
-              (writable != 0 ? 0 : MS_RDONLY) | MS_NOSUID | MS_NODEV,
-              writable != 0 ? writable_layers : layers) < 0)
+    make_written(percent);
+    MUST(stat(SKELETON_DIR, &status), "cannot set up the root");
+    MUST(chmod(WRITTEN_DIR "/upper", status.st_mode & 07777), "cannot set up the root");
+    if (mount("shifter", ROOT_DIR, "overlay", MS_NOSUID | MS_NODEV,
+              LAYERS "," WRITTEN_LAYERS ",userxattr") < 0)
         fail(errno,
              "the kernel must allow overlayfs in a user namespace: Linux 5.11 or newer "
              "(root: modprobe overlay)",
-             "cannot lay the container's own files over the image");
+             "cannot make the root writable");
+}
+
+/* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
+   namespace by itself: no question reaches the image's server. */
+static void lay_read_only(void)
+{
+    if (mount("shifter", ROOT_DIR, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, LAYERS) == 0)
+        return;
+    /* Kernels before 5.11 do not let users, and some have no overlayfs. */
+    if (errno != EPERM && errno != ENODEV && errno != EINVAL)
+        fail(errno, NULL, "cannot lay the container's own files over the image");
+    underlay_build();
 }
 
 void root_build(struct binds *binds, const struct etc *etc, const struct identity *who,
@@ -72,7 +82,10 @@ void root_build(struct binds *binds, const struct etc *etc, const struct identit
     inside_resolve("/etc", place);
     etc_write(etc, who, description, place);
     binds_plan(binds, place);
-    lay_over(binds->plan->writable);
+    if (binds->plan->writable != 0)
+        lay_writable(binds->plan->writable);
+    else
+        lay_read_only();
     binds_mount(binds, place);
 }
 
