@@ -160,12 +160,9 @@ static int read_file(struct config *config, const char *path, enum presence pres
 
 void config_read(struct config *config)
 {
-    FILE *checked = config->checked;
     const char *chosen = named_by("SHIFTER_CONFIG");
     char path[PATH_MAX];
 
-    memset(config, 0, sizeof *config);
-    config->checked = checked;
     if (chosen != NULL) {
         read_file(config, chosen, DEMANDED);
         return;
@@ -174,12 +171,7 @@ void config_read(struct config *config)
         read_file(config, path, PERHAPS);
 }
 
-void config_check(struct config *config, const char *path)
+void config_read_file(struct config *config, const char *path)
 {
-    memset(config, 0, sizeof *config);
-    config->checked = stdout;
-    if (path != NULL)
-        read_file(config, path, DEMANDED);
-    else
-        config_read(config);
+    read_file(config, path, DEMANDED);
 }

@@ -31,12 +31,12 @@ struct config {
     struct cache_rules cache;
 };
 
-/* Find the file and read it: $SHIFTER_CONFIG, else the node's, else the user's own. */
+/* Find the file and read it: $SHIFTER_CONFIG, else the node's, else the user's own.  `config` holds
+   nothing but, perhaps, `checked`. */
 void config_read(struct config *config);
 
-/* The same of one file, or NULL: the one that a launch would read.  Keys without effect are named
-   on standard output. */
-void config_check(struct config *config, const char *path);
+/* Read the file `path`. */
+void config_read_file(struct config *config, const char *path);
 
 /* Read a text, which is changed and pointed into. */
 int config_parse(struct config *config, char *text, struct complaint *why);

@@ -47,6 +47,8 @@ static void read_one(struct etc *etc, const char *directory, const char *name)
 
     if (bytes != NULL)
         keep(etc, must_copy(name), bytes, length);
+    else if (errno == EFBIG)
+        warn("'%s/%s' is larger than 1 MiB: the container has not got it", directory, name);
 }
 
 /* All files of the site's directory; passwd and group are sources, and not laid over. */

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static struct module *find(const struct modules *modules, const char *name)
 {
@@ -111,32 +109,4 @@ int modules_choose(const struct modules *modules, char *names, const struct modu
         (*chosen)[count++] = module;
     }
     return 0;
-}
-
-static void run_hook(const struct module *module)
-{
-    char *const argv[] = {(char *)"/bin/sh", (char *)module->userhook, NULL};
-    char *const environment[] = {NULL};
-    int status = 0;
-    pid_t child = fork();
-
-    MUST(child, "cannot run the hook of the module '%s'", module->name);
-    if (child == 0) {
-        execve(argv[0], argv, environment);
-        fail(errno, NULL, "cannot execute '/bin/sh' in the container");
-    }
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            fail(errno, NULL, "cannot wait for the hook of the module '%s'", module->name);
-    if (status != 0)
-        fail(0, "ask the site, or choose other modules with --module",
-             "failed to set up the module '%s': its hook '%s' ended with %d", module->name,
-             module->userhook, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-}
-
-void modules_run_hooks(const struct module *const *chosen)
-{
-    for (; *chosen != NULL; chosen++)
-        if ((*chosen)->userhook != NULL)
-            run_hook(*chosen);
 }

@@ -30,7 +30,4 @@ struct module *module_named(struct modules *modules, const char *name);
 int modules_choose(const struct modules *modules, char *names, const struct module ***chosen,
                    struct complaint *why);
 
-/* Run the userhooks, inside, as the user; one that fails ends the launch. */
-void modules_run_hooks(const struct module *const *chosen);
-
 #endif

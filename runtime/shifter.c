@@ -1,6 +1,7 @@
 /* shifter: run a command in an image.  Read main: it is the order of things. */
 #include "args.h"
 #include "binds.h"
+#include "check.h"
 #include "command.h"
 #include "config.h"
 #include "description.h"
@@ -8,6 +9,7 @@
 #include "environment.h"
 #include "etc.h"
 #include "fail.h"
+#include "hooks.h"
 #include "identity.h"
 #include "image.h"
 #include "inside.h"
@@ -45,7 +47,7 @@ static void refuse_privilege(void)
 int main(int argc, char **argv)
 {
     struct job job;
-    struct config config;
+    struct config config = {0};
     struct plan plan;
     struct record record;
     struct environment environment;
@@ -63,7 +65,7 @@ int main(int argc, char **argv)
     refuse_privilege();
     args_read(&job, argv);
     if (job.action == CHECK_CONFIG) {
-        config_check(&config, job.checked);
+        check_config(job.checked);
         return EXIT_SUCCESS;
     }
     config_read(&config);
@@ -102,6 +104,6 @@ int main(int argc, char **argv)
     umask(mask);
     command_enter_workdir(&job, &record, plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");
-    modules_run_hooks(plan.modules);
+    hooks_run(plan.modules);
     command_run(command, environment.list);
 }

@@ -110,8 +110,12 @@ def test_a_file_can_be_checked_before_it_is_used(shifter: Launcher, playground: 
     done = shifter.run(f"--check-config={other}")
     assert done.returncode == 125
     assert f"'{other}' line 2: unknown key: 'x'" in done.stderr
-    other.write_text("siteFs=/a\n")
-    assert shifter.run(f"--check-config={other}").returncode == 0
+    other.write_text("siteFs=/a;/usr;/b:/c:optional\nmodule_m_copyPath=/d\n")
+    done = shifter.run(f"--check-config={other}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"{other}:1: '/a' is not on this node\n{other}: '/d' is not on this node\n"
+    )
     assert "cannot read '/absent'" in fails(shifter, "--check-config=/absent")
 
 
@@ -301,6 +305,9 @@ def test_a_userhook_runs_before_the_command_as_the_user(
     )
     done = shifter.run("-i", "test", "-m", "m", "echo", "command")
     assert done.stdout == f"hook\n{UID}\ncommand\n", done.stderr
+    before = ["env", "--ignore-signal=CHLD"]
+    done = shifter.run("-i", "test", "-m", "m", "echo", "command", before=before)
+    assert done.stdout.endswith("command\n"), done.stderr
     hook.write_text("exit 3\n")
     said = fails(shifter, "-i", "test", "-m", "m", "echo", "command")
     assert "failed to set up the module 'm': its hook '/opt/udiImage/hook.sh' ended with 3" in said
