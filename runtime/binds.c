@@ -102,9 +102,14 @@ static void open_source(struct binds *binds, const struct wish *wish, const char
     bind = add(binds, wish);
     bind->path = path;
     bind->wanted = target;
-    bind->source = source;
     bind->type = status.st_mode & S_IFMT;
+    bind->owner = status.st_uid;
     bind->tree = tree_copy(source, wish->attributes);
+    /* A caller may have few descriptors. */
+    if (bind->tree >= 0)
+        close(source);
+    else
+        bind->source = source;
 }
 
 /* Each thing in a directory by itself; what modules bring will lie in its `modules`. */

@@ -12,9 +12,10 @@ struct bind {
     const struct wish *wish;
     const char *path;   /* of the source */
     const char *wanted; /* where it shall be in the container */
-    int source;         /* the host's directory or file; -1: none, it is a cache */
+    int tree;           /* the source's mounts, copied and ready to be attached; -1: none … */
+    int source;         /* … but the host's directory or file itself; -1: no need of it */
     mode_t type;        /* of the source: S_IFDIR or another */
-    int tree;           /* its mounts, copied and ready to be attached; -1: none */
+    uid_t owner;
     mode_t inside;      /* what the image has there; 0: nothing */
     char *target;       /* in the container, as the image's links lead there; NULL: it is not made */
 };

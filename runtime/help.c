@@ -24,7 +24,7 @@ const char help[] =
     "      --store=DIR        where the images are\n"
     "      --dry-run          print what would be done, as JSON\n"
     "      --check-config[=FILE]\n"
-    "                         check udiRoot.conf, and name what has no effect in it\n"
+    "                         check udiRoot.conf: what has no effect, or is not here\n"
     "  -v, --verbose          say what is done\n"
     "  -h, --help             show this\n"
     "      --version          show the version\n"

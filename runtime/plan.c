@@ -41,8 +41,12 @@ static struct wish *add(struct plan *plan, enum wish_kind kind, const char *sour
     return wish;
 }
 
-static unsigned long propagation(const struct config *config, const struct volume *volume)
+/* Whether what the node mounts later below the source arrives.  It would not be read-only. */
+static unsigned long propagation(const struct config *config, const struct volume *volume,
+                                 enum asker asker)
 {
+    if (asker == BY_USER)
+        return volume->read_only ? MS_PRIVATE : 0;
     if (volume->slave || volume->private)
         return volume->slave ? MS_SLAVE : MS_PRIVATE;
     return config->slave ? MS_SLAVE : MS_PRIVATE;
@@ -62,7 +66,7 @@ static void add_volumes(struct plan *plan, const struct volumes *volumes, enum a
         wish->optional = volume->optional;
         wish->size = volume->cache_size;
         wish->attributes |= volume->read_only ? MS_RDONLY : 0;
-        wish->attributes |= asker != BY_USER ? propagation(plan->config, volume) : 0;
+        wish->attributes |= propagation(plan->config, volume, asker);
     }
 }
 

@@ -76,6 +76,7 @@ int main(int argc, char **argv)
     environment_build(&environment, &job, &record, plan.modules, &config, environ);
     command = command_choose(&job, &record);
     if (job.action == DRY_RUN) {
+        binds_find(&plan);
         dry_run(&(struct dry_run){&job, &plan, &record, &environment, command});
         return EXIT_SUCCESS;
     }

@@ -46,10 +46,7 @@ static void sort(struct binds *binds)
 /* Whether a home or working directory of the host's goes before what the image has there. */
 static int prevails(const struct bind *bind)
 {
-    struct stat status;
-
-    if (bind->wish->kind == WISH_HOME && fstat(bind->source, &status) == 0 &&
-        status.st_uid == geteuid())
+    if (bind->wish->kind == WISH_HOME && bind->owner == geteuid())
         return 1;
     return bind->inside == 0 || (S_ISDIR(bind->inside) && !inside_is_used(bind->target));
 }
@@ -222,7 +219,9 @@ static void attach(const struct binds *binds, const struct bind *bind, int root,
     } else {
         MUST(tree_attach(bind->tree, bind->source, target), "cannot mount '%s' at '%s'",
              bind->path, bind->wanted);
-        if (bind->tree < 0) {
+        if (bind->tree >= 0) {
+            close(bind->tree);
+        } else {
             close(target);
             target = open_target(binds, bind, root, root_path, etc);
             tree_restrict(target, bind->wish->attributes);

@@ -126,6 +126,7 @@ static int read_place(const char *line, char place[PATH_MAX])
 void tree_restrict(int mounted, unsigned long attributes)
 {
     unsigned long flags = attributes & (MS_RDONLY | MS_NOSUID | MS_NODEV);
+    unsigned long propagation = attributes & (MS_PRIVATE | MS_SLAVE);
     char top[PATH_MAX], place[PATH_MAX], *line = NULL;
     size_t size = 0;
     FILE *mounts;
@@ -137,6 +138,9 @@ void tree_restrict(int mounted, unsigned long attributes)
     MUST(path_of(mounted, top, sizeof top), "cannot restrict a mount");
     if (error != ENOSYS)
         fail(error, NULL, "cannot restrict the mount '%s'", top);
+    if (propagation != 0)
+        MUST(mount(NULL, top, NULL, MS_REC | propagation, NULL), "cannot change the mount '%s'",
+             top);
     mounts = fopen("/proc/self/mountinfo", "re");
     if (mounts == NULL)
         fail(errno, NULL, "cannot restrict the mount '%s'", top);

@@ -119,6 +119,12 @@ def test_a_file_can_be_checked_before_it_is_used(shifter: Launcher, playground: 
     assert "cannot read '/absent'" in fails(shifter, "--check-config=/absent")
 
 
+def test_the_example_is_a_good_one(shifter: Launcher) -> None:
+    done = shifter.run(f"--check-config={PAGE.parent}/examples/udiRoot.conf")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.endswith("is not on this node") for line in done.stdout.splitlines())
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words", "advice"),
     [

@@ -164,7 +164,7 @@ def test_a_dry_run_says_who_asked_for_what_and_starts_nothing(shifter: Launcher)
         "kind": "bind",
         "source": "/usr",
         "target": "/x",
-        "flags": ["ro", "nosuid", "nodev"],
+        "flags": ["ro", "nosuid", "nodev", "private"],
         "by": "user",
     }
     assert {mount["target"] for mount in mounts if mount["by"] == "standard"} >= {"/proc", "/tmp"}
@@ -172,3 +172,4 @@ def test_a_dry_run_says_who_asked_for_what_and_starts_nothing(shifter: Launcher)
     assert {"name": "COLOUR", "value": "blue", "by": "image"} in variables
     assert {"name": "A", "value": "\x01é\udc80", "by": "--env"} in variables
     assert [each["by"] for each in variables if each["name"] == "HOME"] == ["caller"]
+    assert "cannot find '/absent'" in fails(shifter, "--dry-run", "-i", "test", "-V/absent:/x")

@@ -161,6 +161,13 @@ def test_a_cache_needs_a_size_and_nothing_else(shifter: Launcher, flag: str) -> 
     assert "perNodeCache=size=10G" in refused(shifter, f"/x:/cache:{flag}")
 
 
+def test_many_volumes_need_few_descriptors(shifter: Launcher) -> None:
+    volumes = ";".join(f"/usr:/many/{number}" for number in range(60))
+    before = ["/bin/sh", "-c", 'ulimit -n 90; exec "$@"', "sh"]
+    out = shifter.inside("ls /many | wc -l; cat /etc/motd", f"-V{volumes}", before=before)
+    assert out == "60\nfrom the image\n"
+
+
 # ------------------------------------------------------------------ rules
 
 
