@@ -33,6 +33,7 @@ static int is_id(const char *text)
 
 static const char *with_type(const char *image, const char *type)
 {
+    size_t size = strlen(image) + sizeof "id:";
     char *name;
 
     if (type != NULL && strcmp(type, "docker") != 0 && strcmp(type, "id") != 0)
@@ -41,8 +42,8 @@ static const char *with_type(const char *image, const char *type)
     if (type == NULL ? !is_id(image)
                      : strcmp(type, "id") != 0 || strncmp(image, "id:", 3) == 0)
         return image;
-    name = must_allocate(1, strlen(image) + sizeof "id:");
-    sprintf(name, "id:%s", image);
+    name = must_allocate(1, size);
+    snprintf(name, size, "id:%s", image);
     return name;
 }
 

@@ -216,6 +216,13 @@ static const char *without_letter(const char *word)
     return rest;
 }
 
+static const char *needed(enum option option, const char *value)
+{
+    if (value == NULL || value[0] == '\0')
+        fail(0, USAGE_HINT, "option '--%s' needs a value", options[option].name);
+    return value;
+}
+
 static char **read_option(struct job *job, char **argv)
 {
     const char *word = *argv, *value;
@@ -223,15 +230,13 @@ static char **read_option(struct job *job, char **argv)
     enum option option;
 
     while (first_letter(word, letter)) {
-        apply(job, recognise(letter, &value), NULL);
+        apply(job, recognise(letter, &value), "");
         word = without_letter(word);
     }
     option = recognise(word, &value);
     if (options[option].value == REQUIRED && value == NULL && argv[1] != NULL)
         value = *++argv;
-    if (options[option].value == REQUIRED && (value == NULL || value[0] == '\0'))
-        fail(0, USAGE_HINT, "option '--%s' needs a value", options[option].name);
-    apply(job, option, value);
+    apply(job, option, options[option].value == REQUIRED ? needed(option, value) : value);
     return argv + 1;
 }
 

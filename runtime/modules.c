@@ -85,7 +85,7 @@ int modules_choose(const struct modules *modules, char *names, const struct modu
     char *rest = NULL, known[COMPLAINT_MAX];
     size_t count = 0;
 
-    *chosen = must_allocate(modules->count + 1, sizeof **chosen);
+    *chosen = must_allocate(modules->count + 1, sizeof(const struct module *));
     if (names == NULL || strcasecmp(trim(names), "none") == 0)
         return 0;
     for (char *name = strtok_r(names, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest)) {
