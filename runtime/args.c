@@ -144,7 +144,8 @@ static void add_variable(struct job *job, const char *value)
     words_add(&job->env, value);
 }
 
-static void apply(struct job *job, enum option option, const char *value)
+/* Options that have a value. */
+static void take_value(struct job *job, enum option option, const char *value)
 {
     switch (option) {
     case IMAGE:
@@ -162,6 +163,18 @@ static void apply(struct job *job, enum option option, const char *value)
     case ENV_FILE:
         words_add(&job->env_files, value);
         break;
+    case STORE:
+        job->store = value;
+        break;
+    default:
+        break;
+    }
+}
+
+/* Options that have none, or may have one; NULL: it has not. */
+static void take(struct job *job, enum option option, const char *value)
+{
+    switch (option) {
     case CLEARENV:
         job->clear_env = 1;
         break;
@@ -174,9 +187,6 @@ static void apply(struct job *job, enum option option, const char *value)
         break;
     case WRITABLE:
         set_writable(job, value);
-        break;
-    case STORE:
-        job->store = value;
         break;
     case VERBOSE:
         job->verbose = 1;
@@ -192,8 +202,7 @@ static void apply(struct job *job, enum option option, const char *value)
         print(help);
     case VERSION_SHOWN:
         print("shifter " VERSION "\n");
-    case IGNORED:
-    case OPTIONS:
+    default:
         break;
     }
 }
@@ -230,13 +239,16 @@ static char **read_option(struct job *job, char **argv)
     enum option option;
 
     while (first_letter(word, letter)) {
-        apply(job, recognise(letter, &value), "");
+        take(job, recognise(letter, &value), NULL);
         word = without_letter(word);
     }
     option = recognise(word, &value);
     if (options[option].value == REQUIRED && value == NULL && argv[1] != NULL)
         value = *++argv;
-    apply(job, option, options[option].value == REQUIRED ? needed(option, value) : value);
+    if (options[option].value == REQUIRED)
+        take_value(job, option, needed(option, value));
+    else
+        take(job, option, value);
     return argv + 1;
 }
 
