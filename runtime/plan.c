@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #define UDI_DIRECTORY "/opt/udiImage"
 #define UDI_MODULES UDI_DIRECTORY "/modules"
@@ -150,6 +151,20 @@ static int is_shown(const struct plan *plan, const char *path)
     return 0;
 }
 
+/* Whether the site mounts something in `path` that is not there on the node: it could not, if
+   `path` itself were mounted. */
+static int is_torn(const struct plan *plan, const char *path)
+{
+    for (size_t at = 0; at < plan->count; at++) {
+        const struct wish *wish = &plan->wishes[at];
+
+        if ((wish->asker == BY_SITE || wish->asker == BY_MODULE) &&
+            path_within(wish->target, path) && access(wish->target, F_OK) < 0)
+            return 1;
+    }
+    return 0;
+}
+
 /* Home and working directory stand before all that was asked for: that may go over them, or into
    them.  Where another mount shows them they are none of their own, so that ranks in different
    directories of one filesystem can share a container. */
@@ -159,7 +174,8 @@ static void add_callers(struct plan *plan, size_t before)
 
     if (plan->home != NULL && !is_shown(plan, plan->home))
         add(plan, WISH_HOME, plan->home, plan->home);
-    if (plan->cwd != NULL && strcmp(plan->cwd, "/") != 0 && !is_shown(plan, plan->cwd))
+    if (plan->cwd != NULL && strcmp(plan->cwd, "/") != 0 && !is_shown(plan, plan->cwd) &&
+        !is_torn(plan, plan->cwd))
         add(plan, WISH_CWD, plan->cwd, plan->cwd);
     for (; own < plan->count; own++, before++) {
         struct wish wish = plan->wishes[own];

@@ -177,6 +177,18 @@ static const char *place_of(int target, const char *root, char path[PATH_MAX])
     return path + strlen(root);
 }
 
+static _Noreturn void lacks_place(const struct binds *binds, const struct bind *bind)
+{
+    int error = errno;
+    const struct bind *around = holder(binds, (size_t)(bind - binds->list), bind->target);
+
+    fail(error,
+         around != NULL ? hint("'%s' of this node is seen at '%s', and nothing is made in it",
+                               around->path, around->wanted)
+                        : NULL,
+         "cannot mount '%s' at '%s' in the container", bind->path, bind->wanted);
+}
+
 /* Open the mount point of `bind`, and look again: links of what is mounted already were not
    known before. */
 static int open_target(const struct binds *binds, const struct bind *bind, int root,
@@ -187,9 +199,7 @@ static int open_target(const struct binds *binds, const struct bind *bind, int r
     const char *why;
 
     if (target < 0)
-        fail(errno,
-             "what is mounted over the image must have the place: nothing is made in it",
-             "cannot mount '%s' at '%s' in the container", bind->path, bind->wanted);
+        lacks_place(binds, bind);
     why = bind->wish->kind == WISH_STANDARD || is_of_caller(bind)
               ? NULL
               : forbidden(bind->wish, place_of(target, root_path, path), etc);

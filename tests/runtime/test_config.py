@@ -257,6 +257,15 @@ def test_ranks_in_different_directories_of_a_site_ask_for_the_same(
     assert "working directory" in shifter.run("--dry-run", "-i", "test", cwd=site.parent).stdout
 
 
+def test_no_working_directory_keeps_the_site_from_its_places(
+    shifter: Launcher, config: Path, site: Path
+) -> None:
+    config.write_text(f"siteFs={site}:{site}/absent/x\n")
+    out = shifter.inside("ls absent/x; pwd; ls", cwd=site)
+    assert out == f"file\ninner\n{site}\nabsent\n"
+    assert not (site / "absent").exists()
+
+
 # ------------------------------------------------------------------ modules
 
 
