@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.conftest import RUNTIME, Launcher
+from tests.runtime.conftest import GID, RUNTIME, UID, Launcher
 from tests.runtime.store import make_store
 from tests.runtime.test_errors import fails
 
@@ -143,6 +143,36 @@ def test_a_writable_root_is_limited(shifter: Launcher) -> None:
     assert "overlay" in out
     for wrong in ("0", "101", "x", "", "5%%"):
         assert "percent of memory" in fails(shifter, "-i", "test", f"--writable={wrong}", "true")
+
+
+def test_who_may_write_the_root_is_nobody_more_than_before(
+    shifter: Launcher, playground: Path
+) -> None:
+    options = ("--writable", f"-V{playground}:/x", "-V/y:/cache:perNodeCache=size=1M")
+    out = shifter.inside(
+        "id -u; id -g; touch ~/w /x/w /cache/w; stat -c %u /x/w /cache /bin/busybox /etc/passwd; "
+        "grep -E '^(Cap|NoNew)' /proc/self/status; umount /tmp 2>/dev/null || echo kept",
+        *options,
+    )
+    assert out.split() == [
+        str(UID), str(GID), *[str(UID)] * 4,
+        *(f"{field}\t{'0' * 16}".split()[number] for field in
+          ("CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:") for number in (0, 1)),
+        "NoNewPrivs:", "1", "kept",
+    ]  # fmt: skip
+    (shifter.home / "w").unlink()
+    assert (playground / "w").stat().st_uid == UID
+    done = shifter.run("-i", "test", "--writable", "/bin/busybox", "unshare", "-Ur", "id", "-u")
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_what_is_written_has_its_limit(shifter: Launcher) -> None:
+    size = shifter.inside("grep ' / ' /proc/self/mountinfo; cat /proc/meminfo", "--writable=1")
+    assert "upperdir=" in size
+    kib = int(size.split("MemTotal:")[1].split()[0])
+    script = f"/bin/busybox dd if=/dev/zero of=/big bs=64k count={kib * 11 // 65536 + 1}"
+    done = shifter.run("-i", "test", "--writable=1", "sh", "-c", script)
+    assert "No space left on device" in done.stderr
 
 
 # ------------------------------------------------------------------ --dry-run
