@@ -12,15 +12,20 @@
 #ifndef SHIFTER_IMAGE_H
 #define SHIFTER_IMAGE_H
 
+#include "server.h"
+
 struct image {
-    int fuse;   /* our copy of the connection, until it is mounted */
-    int go;     /* where the server waits for its byte */
-    int errors; /* what the server says on its standard error */
+    struct server server; /* `fuse` is -1 if no server is needed */
+    int go;               /* where the server waits for its byte */
+    int errors;           /* what the server says on its standard error; -1: none */
 };
 
-/* Fork the server of the image open on `file`; in the user namespace that will mount it, for the
-   kernel demands that /dev/fuse is opened and mounted by the same one. */
-void image_serve(struct image *image, int file);
+/* Make ready what the server of the image open on `file` needs; in the user namespace that will
+   mount it, for the kernel demands that /dev/fuse is opened and mounted by the same one. */
+void image_open(struct image *image, int file);
+
+/* The server is started: what is its alone is closed here. */
+void image_started(struct image *image);
 
 /* Mount it at `target`, in the mount namespace, and let the server begin. */
 void image_mount(struct image *image, const char *target);

@@ -32,7 +32,7 @@ static uint64_t generation(const char *name)
     return number + 1;
 }
 
-static enum index_answer newest(DIR *directory, char name[NAME_MAX + 1])
+static enum index_answer read_names(DIR *directory, struct generation *newest)
 {
     uint64_t highest = 0;
     struct dirent *entry;
@@ -42,34 +42,37 @@ static enum index_answer newest(DIR *directory, char name[NAME_MAX + 1])
 
         if (number > highest) {
             highest = number;
-            snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
+            snprintf(newest->name, sizeof newest->name, "%s", entry->d_name);
         }
     }
+    newest->number = highest - 1;
     if (errno != 0)
         return INDEX_UNREADABLE;
     return highest == 0 ? INDEX_EMPTY : INDEX_FOUND;
 }
 
-enum index_answer index_open(const char *path, int *fd, int *no_directory)
+enum index_answer index_list(const char *path, struct generation *newest, int *no_directory)
 {
-    char name[NAME_MAX + 1];
     DIR *directory = opendir(path);
     enum index_answer answer;
     int error;
 
+    newest->directory = -1;
     *no_directory = directory == NULL && (errno == ENOENT || errno == ENOTDIR);
     if (directory == NULL)
         return INDEX_UNREADABLE;
-    answer = newest(directory, name);
-    if (answer == INDEX_FOUND) {
-        *fd = openat(dirfd(directory), name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-        if (*fd < 0)
-            answer = INDEX_UNREADABLE;
-    }
+    answer = read_names(directory, newest);
     error = errno;
+    if (answer == INDEX_FOUND)
+        newest->directory = fcntl(dirfd(directory), F_DUPFD_CLOEXEC, 0);
     closedir(directory);
     errno = error;
     return answer;
+}
+
+int index_open(const struct generation *newest)
+{
+    return openat(newest->directory, newest->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 }
 
 /* A file that is read by position, its size known, and what was wrong with it. */

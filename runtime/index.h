@@ -2,7 +2,9 @@
 #ifndef SHIFTER_INDEX_H
 #define SHIFTER_INDEX_H
 
+#include <limits.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum index_answer {
     INDEX_FOUND,
@@ -18,8 +20,18 @@ struct value {
     const char *why;
 };
 
-/* Open the newest generation in `path`; `no_directory` says that there is no such directory. */
-enum index_answer index_open(const char *path, int *fd, int *no_directory);
+struct generation {
+    int directory;
+    uint64_t number;
+    char name[NAME_MAX + 1]; /* of its file in the directory */
+};
+
+/* Find the newest generation in the directory `path`, which stays open; `no_directory` says that
+   there is no such directory. */
+enum index_answer index_list(const char *path, struct generation *newest, int *no_directory);
+
+/* Open it; -1 and errno. */
+int index_open(const struct generation *newest);
 
 /* Find `key` in the index open on `fd`. */
 enum index_answer index_find(int fd, const char *key, struct value *value);

@@ -2,8 +2,7 @@
 
 #include "fail.h"
 #include "files.h"
-#include "index.h"
-#include "reference.h"
+#include "memo.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,126 +16,187 @@
 
 enum { FIRST_PAUSE_MS = 20, PATIENCE_MS = 5000 };
 
-struct search {
-    const struct job *job;
-    char store[PATH_MAX];
-    char key[REFERENCE_MAX];
-    char path[PATH_MAX]; /* of the image */
-};
-
 /* What a node's caches may show of a generation or an image that is gone, or gone for a moment. */
 static int is_passing(int error)
 {
     return error == ESTALE || error == ENOENT || error == EIO;
 }
 
-static void read_value(const struct search *search, struct value *value, struct record *record)
+static void read_value(const struct resolution *found, struct value *value, struct record *record)
 {
     const char *why;
 
-    switch (record_read(record, search->key, value->bytes, value->length, &why)) {
+    switch (record_read(record, found->key, value->bytes, value->length, &why)) {
     case RECORD_READ:
         return;
     case RECORD_NEWER:
         fail(0, "load or install a newer shifter",
-             "the index of the store '%s' was made by a newer version", search->store);
+             "the index of the store '%s' was made by a newer version", found->store);
     case RECORD_DAMAGED:
         break;
     }
-    fail(0, DAMAGED_HINT, "the index of the store '%s' is damaged: %s at '%s'", search->store, why,
-         search->key);
+    fail(0, DAMAGED_HINT, "the index of the store '%s' is damaged: %s at '%s'", found->store, why,
+         found->key);
+}
+
+static _Noreturn void no_image(const struct resolution *found, enum index_answer answer,
+                               const char *why)
+{
+    if (answer == INDEX_ABSENT)
+        fail(0, hint("get it with: shifterimg pull %s", found->job->image),
+             "no image '%s' in the store '%s'", found->key, found->store);
+    if (answer == INDEX_EMPTY)
+        fail(0, hint("fill it with: shifterimg pull %s", found->job->image),
+             "the store '%s' is empty", found->store);
+    fail(0, DAMAGED_HINT, "the index of the store '%s' is damaged: %s", found->store, why);
+}
+
+static enum index_answer list(struct resolution *found)
+{
+    char directory[PATH_MAX];
+    int no_directory;
+    enum index_answer answer;
+
+    path_format(directory, "%s/index", found->store);
+    answer = index_list(directory, &found->newest, &no_directory);
+    if (no_directory)
+        fail(0, "set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
+             "there is no store at '%s'", found->store);
+    return answer;
 }
 
 /* Find the key in the newest generation; -1 and errno if the filesystem gave an error. */
-static int look_up(const struct search *search, struct record *record)
+static int look_up(struct resolution *found, struct memo *memo)
 {
-    char directory[PATH_MAX];
-    struct value value = {NULL, 0, ""};
-    int fd = -1, no_directory, error;
     enum index_answer answer;
 
-    path_format(directory, "%s/index", search->store);
-    answer = index_open(directory, &fd, &no_directory);
-    if (no_directory)
-        fail(0, "set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
-             "there is no store at '%s'", search->store);
-    if (answer == INDEX_FOUND) {
-        answer = index_find(fd, search->key, &value);
-        error = errno;
-        close(fd);
-        errno = error;
-    }
-    switch (answer) {
-    case INDEX_FOUND:
-        read_value(search, &value, record);
+    found->index = index_open(&found->newest);
+    if (found->index < 0)
+        return -1;
+    answer = index_find(found->index, found->key, &memo->value);
+    if (answer == INDEX_UNREADABLE)
+        return -1;
+    if (answer != INDEX_FOUND)
+        no_image(found, answer, memo->value.why);
+    read_value(found, &memo->value, &found->record);
+    memo->generation = found->newest.number;
+    return 0;
+}
+
+/* An id means the same in every generation.  What is kept on the node and damaged is asked anew. */
+static int is_remembered(struct resolution *found, const struct memo *memo)
+{
+    const char *why;
+
+    return memo->generation == found->newest.number &&
+           record_read(&found->record, found->key, memo->value.bytes, memo->value.length, &why) ==
+               RECORD_READ;
+}
+
+static int try(struct resolution *found, const struct node *node)
+{
+    struct memo memo = {0, {NULL, 0, ""}};
+    int kept = memo_read(node, found->store, found->key, &memo);
+    enum index_answer answer;
+
+    found->newest = (struct generation){-1, memo.generation, ""};
+    found->index = -1;
+    if (kept && strncmp(found->key, "id:", 3) == 0 && is_remembered(found, &memo))
         return 0;
-    case INDEX_ABSENT:
-        fail(0, hint("get it with: shifterimg pull %s", search->job->image),
-             "no image '%s' in the store '%s'", search->key, search->store);
-    case INDEX_EMPTY:
-        fail(0, hint("fill it with: shifterimg pull %s", search->job->image),
-             "the store '%s' is empty", search->store);
-    case INDEX_DAMAGED:
-        fail(0, DAMAGED_HINT, "the index of the store '%s' is damaged: %s", search->store,
-             value.why);
-    case INDEX_UNREADABLE:
-        break;
-    }
-    return -1;
+    answer = list(found);
+    if (answer == INDEX_UNREADABLE)
+        return -1;
+    if (answer != INDEX_FOUND)
+        no_image(found, answer, "");
+    if (kept && is_remembered(found, &memo))
+        return 0;
+    if (look_up(found, &memo) < 0)
+        return -1;
+    memo_write(node, found->store, found->key, &memo);
+    return 0;
 }
 
 /* Open the image; -1 and errno if the filesystem gave an error. */
-static int open_image(struct search *search, const struct record *record)
+static int open_image(struct resolution *found)
 {
     struct stat status;
     int fd;
 
-    path_format(search->path, "%s/images/%.2s/%s.squashfs", search->store, record->id, record->id);
-    fd = open(search->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    path_format(found->path, "%s/images/%.2s/%s.squashfs", found->store, found->record.id, found->record.id);
+    fd = open(found->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return -1;
-    MUST(fstat(fd, &status), "cannot read the image '%s'", search->path);
+    MUST(fstat(fd, &status), "cannot read the image '%s'", found->path);
     if (!S_ISREG(status.st_mode))
-        fail(0, DAMAGED_HINT, "the image '%s' is not a regular file", search->path);
-    if ((uint64_t)status.st_size != record->size)
+        fail(0, DAMAGED_HINT, "the image '%s' is not a regular file", found->path);
+    if ((uint64_t)status.st_size != found->record.size)
         fail(0, DAMAGED_HINT,
-             "the image '%s' has %jd bytes, where the index says %" PRIu64, search->path,
-             (intmax_t)status.st_size, record->size);
+             "the image '%s' has %jd bytes, where the index says %" PRIu64, found->path,
+             (intmax_t)status.st_size, found->record.size);
     return fd;
 }
 
-static _Noreturn void give_up(const struct search *search)
+static _Noreturn void give_up(const struct resolution *found)
 {
-    if (search->path[0] == '\0')
+    if (found->path[0] == '\0')
         fail(errno,
              errno == EACCES ? "the store's administrator decides who may read it"
                              : "is the filesystem of the store well on this node?",
-             "cannot read the index of the store '%s'", search->store);
+             "cannot read the index of the store '%s'", found->store);
     if (errno == ENOENT)
-        fail(0, DAMAGED_HINT, "the file of the image is missing: '%s'", search->path);
+        fail(0, DAMAGED_HINT, "the file of the image is missing: '%s'", found->path);
     fail(errno,
          errno == EACCES ? "private images are for those who pulled them" : DAMAGED_HINT,
-         "cannot open the image '%s'", search->path);
+         "cannot open the image '%s'", found->path);
 }
 
-int resolve(const struct job *job, const char *store, struct record *record)
+/* Wait for what may pass, longer each time. */
+static void bide(struct resolution *found)
 {
-    struct search search = {.job = job};
-    long waited = 0;
+    long pause = FIRST_PAUSE_MS + found->waited;
+    struct timespec nap = {pause / 1000, pause % 1000 * 1000000};
 
-    if (reference_normalise(job->image, search.key) < 0)
+    if (!is_passing(errno) || found->waited + pause > PATIENCE_MS)
+        give_up(found);
+    resolve_end(found);
+    nanosleep(&nap, NULL);
+    found->waited += pause;
+}
+
+void resolve_begin(struct resolution *found, const struct job *job, const char *store)
+{
+    memset(found, 0, sizeof *found);
+    found->job = job;
+    found->newest.directory = found->index = -1;
+    if (reference_normalise(job->image, found->key) < 0)
         fail(0, NAME_HINT, "not an image name: '%s'", job->image);
-    path_format(search.store, "%s", store);
-    for (long pause = FIRST_PAUSE_MS;; pause *= 2) {
-        struct timespec nap = {pause / 1000, pause % 1000 * 1000000};
-        int fd;
+    path_format(found->store, "%s", store);
+}
 
-        search.path[0] = '\0';
-        if (look_up(&search, record) == 0 && (fd = open_image(&search, record)) >= 0)
-            return fd;
-        if (!is_passing(errno) || waited + pause > PATIENCE_MS)
-            give_up(&search);
-        nanosleep(&nap, NULL);
-        waited += pause;
-    }
+void resolve(struct resolution *found, const struct node *node)
+{
+    found->path[0] = '\0';
+    while (try(found, node) < 0)
+        bide(found);
+}
+
+int resolve_open(struct resolution *found)
+{
+    int fd = open_image(found);
+
+    if (fd < 0)
+        bide(found);
+    return fd;
+}
+
+void resolve_end(struct resolution *found)
+{
+    int error = errno;
+
+    if (found->index >= 0)
+        close(found->index);
+    if (found->newest.directory >= 0)
+        close(found->newest.directory);
+    found->index = found->newest.directory = -1;
+    errno = error;
 }

@@ -1,11 +1,35 @@
-/* A name to an open image, before any namespace, with three opens of the shared filesystem. */
+/* A name to an image, with three opens of the shared filesystem, or one if this node has asked
+   before. */
 #ifndef SHIFTER_RESOLVE_H
 #define SHIFTER_RESOLVE_H
 
 #include "args.h"
+#include "index.h"
+#include "node.h"
 #include "record.h"
+#include "reference.h"
 
-/* Find the job's image in the newest index of `store` and open it; returns its descriptor. */
-int resolve(const struct job *job, const char *store, struct record *record);
+struct resolution {
+    const struct job *job;
+    struct record record;
+    char store[PATH_MAX];
+    char key[REFERENCE_MAX];
+    char path[PATH_MAX];      /* of the image */
+    struct generation newest; /* `directory` is -1 if the index was not asked */
+    int index;                /* the newest, open; or -1 */
+    long waited;              /* ms, for what may pass */
+};
+
+/* Begin to look for the job's image in `store`. */
+void resolve_begin(struct resolution *found, const struct job *job, const char *store);
+
+/* Find what its name means. */
+void resolve(struct resolution *found, const struct node *node);
+
+/* Open the image; -1 if the filesystem gave an error that may pass: then resolve again. */
+int resolve_open(struct resolution *found);
+
+/* Close what was opened of the index. */
+void resolve_end(struct resolution *found);
 
 #endif

@@ -1,79 +1,62 @@
 #include "server.h"
 
+#include "detached.h"
 #include "fail.h"
 #include "privileges.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
+/* What the server finds where, after its standard streams. */
+enum { FUSE_FD = 3, IMAGE_FD = 4, GO_FD = 5, FILES = 3 };
 
-/* What the server finds where; the first three are its standard streams. */
-enum { FUSE_FD = 3, IMAGE_FD = 4, GO_FD = 5, FIRST_FOREIGN_FD = 6, OUT_OF_THE_WAY = 10 };
+/* The second is ten times slower where many processes read at once. */
+static const char *const programs[] = {"squashfuse_ll", "squashfuse"};
+/* Where they are looked for, before PATH. */
+static const char *const directories[] = {"/usr/local/bin", "/usr/bin", "/bin"};
 
-static void close_from(int first)
+static int is_program(char path[PATH_MAX], const char *directory, size_t length,
+                      const char *program)
 {
-    DIR *open_files;
-    struct dirent *entry;
+    struct stat status;
+    int written = snprintf(path, PATH_MAX, "%.*s/%s", (int)length, directory, program);
 
-    if (syscall(SYS_close_range, first, ~0u, 0) == 0)
-        return;
-    /* Kernels before 5.9. */
-    open_files = opendir("/proc/self/fd");
-    if (open_files == NULL)
-        fail(errno, NULL, "cannot close the caller's files");
-    while ((entry = readdir(open_files)) != NULL) {
-        int fd = atoi(entry->d_name);
+    return written > 0 && written < PATH_MAX && stat(path, &status) == 0 &&
+           S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+}
 
-        if (fd >= first && fd != dirfd(open_files))
-            close(fd);
+static int find(char path[PATH_MAX], const char *program)
+{
+    const char *rest = getenv("PATH");
+
+    for (size_t at = 0; at < sizeof directories / sizeof directories[0]; at++)
+        if (is_program(path, directories[at], strlen(directories[at]), program))
+            return 1;
+    while (rest != NULL && *rest != '\0') {
+        size_t length = strcspn(rest, ":");
+
+        if (*rest == '/' && is_program(path, rest, length, program))
+            return 1;
+        rest += length + (rest[length] == ':');
     }
-    closedir(open_files);
+    return 0;
 }
 
-static int move_up(int fd)
+void server_find(struct server *server)
 {
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
-
-    MUST(moved, "cannot move a file descriptor");
-    return moved;
-}
-
-/* Put each descriptor where the server expects it, and close all others.  Where they are now may
-   be any number, one of the targets too, so all move out of the way first. */
-static void arrange_files(const struct server *server)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int errors = move_up(server->errors), fuse = move_up(server->fuse);
-    int image = move_up(server->image), go = move_up(server->go);
-
-    MUST(null, "cannot open '/dev/null'");
-    null = move_up(null);
-    MUST(dup2(errors, STDERR_FILENO), "cannot set the server's errors");
-    MUST(dup2(null, STDIN_FILENO), "cannot set the server's input");
-    MUST(dup2(null, STDOUT_FILENO), "cannot set the server's output");
-    MUST(dup2(fuse, FUSE_FD), "cannot set the server's connection");
-    MUST(dup2(image, IMAGE_FD), "cannot set the server's image");
-    MUST(dup3(go, GO_FD, O_CLOEXEC), "cannot set the server's pipe");
-    close_from(FIRST_FOREIGN_FD);
-}
-
-static void reset_signals(void)
-{
-    sigset_t none;
-
-    for (int number = 1; number < NSIG; number++)
-        signal(number, number == SIGPIPE ? SIG_IGN : SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (size_t at = 0; at < sizeof programs / sizeof programs[0]; at++) {
+        if (!find(server->program, programs[at]))
+            continue;
+        if (at > 0)
+            warn("'%s' was not found: reading the image is slow with '%s'", programs[0],
+                 programs[at]);
+        return;
+    }
+    fail(0, "install it on this node: apt install squashfuse", "'%s' was not found", programs[0]);
 }
 
 /* A server that reads before the mount is refused (EPERM), and one whose launcher is dead would
@@ -88,20 +71,18 @@ static void wait_for_mount(void)
     while (got < 0 && errno == EINTR);
     if (got != 1)
         _exit(EXIT_SUCCESS);
+    close(GO_FD);
 }
 
 void server_run(const struct server *server)
 {
-    char *const argv[] = {(char *)SERVER_PROGRAM, (char *)"-f", (char *)"/proc/self/fd/4",
-                          (char *)"/dev/fd/3", NULL};
+    const int files[FILES] = {server->fuse, server->image, server->go};
+    char *const argv[] = {strrchr(server->program, '/') + 1, (char *)"-f",
+                          (char *)"/proc/self/fd/4", (char *)"/dev/fd/3", NULL};
     char *const environment[] = {(char *)"PATH=/usr/local/bin:/usr/bin:/bin", (char *)"LANG=C",
                                  NULL};
 
-    arrange_files(server);
-    reset_signals();
-    MUST(setsid(), "cannot leave the caller's session");
-    MUST(chdir("/"), "cannot leave the caller's directory");
-    umask(022);
+    detach(files, FILES, server->errors);
     MUST(privileges_drop(), "cannot drop privileges");
     wait_for_mount();
     execve(server->program, argv, environment);

@@ -4,14 +4,15 @@
 
 #include <limits.h>
 
-#define SERVER_PROGRAM "squashfuse_ll"
-
 struct server {
     char program[PATH_MAX];
     int image, fuse, go, errors;
 };
 
-/* Become the server.  Runs in a child of a child of the launcher. */
+/* Find the program that serves images; fails if this node has none. */
+void server_find(struct server *server);
+
+/* Become the server, as soon as `go` has a byte.  Runs in a child of the keeper. */
 _Noreturn void server_run(const struct server *server);
 
 #endif

@@ -1,9 +1,11 @@
 /* shifter: run a command in an image.  Read main: it is the order of things. */
 #include "args.h"
+#include "batch.h"
 #include "binds.h"
 #include "check.h"
 #include "command.h"
 #include "config.h"
+#include "container.h"
 #include "description.h"
 #include "dry_run.h"
 #include "environment.h"
@@ -13,15 +15,19 @@
 #include "identity.h"
 #include "image.h"
 #include "inside.h"
+#include "keeper.h"
 #include "namespaces.h"
+#include "node.h"
 #include "plan.h"
 #include "privileges.h"
-#include "record.h"
 #include "resolve.h"
 #include "root.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,21 +50,124 @@ static void refuse_privilege(void)
         fail(0, "root: chmod u-s,g-s its program file", "shifter must not be set-uid or set-gid");
 }
 
+/* Where the caller is, and what he sees there: who is elsewhere cannot share a container. */
+static void write_place(FILE *key, const char *path)
+{
+    struct stat status;
+
+    if (stat(path, &status) == 0)
+        fprintf(key, "%s=%ju:%ju\n", path, (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+}
+
+/* What all who share a container have in common. */
+static char *make_key(const struct resolution *found, const struct plan *plan)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *key = open_memstream(&text, &length);
+
+    if (key == NULL)
+        fail(errno, NULL, "cannot go on");
+    fprintf(key, "version=" VERSION "\nuid=%u\ngid=%u\n", geteuid(), getegid());
+    write_place(key, "/proc/self/ns/user");
+    write_place(key, "/proc/self/ns/mnt");
+    write_place(key, "/");
+    batch_write(key);
+    fprintf(key, "store=%s\nid=%s\nconfig=%016" PRIx64 "\n", found->store, found->record.id,
+            plan->config->text_hash);
+    plan_key(plan, key);
+    if (fclose(key) != 0)
+        fail(errno, NULL, "cannot go on");
+    return text;
+}
+
+/* Make the container, and enter it. */
+static void make_container(struct container *container, int file, const struct plan *plan)
+{
+    struct identity who;
+    struct etc etc;
+    struct image image = {.server.fuse = -1, .errors = -1};
+    struct description description;
+    struct keeper keeper;
+    struct binds binds;
+    mode_t mask;
+
+    binds_find(plan);
+    identity_begin(&who);
+    etc_name_sources(&who, plan->config);
+    identity_read(&who);
+    etc_read(&etc, plan->config, &who);
+    mask = umask(0);
+    namespaces_enter_user(plan->writable != 0);
+    image_open(&image, file);
+    keeper_start(&keeper, &container->node, container->name, &image);
+    image_started(&image);
+    namespaces_enter_mount();
+    if (plan->writable == 0)
+        keeper_hold(&keeper);
+    binds_open(&binds, plan);
+    root_begin();
+    keeper_watch(&keeper, ".");
+    image_mount(&image, IMAGE_DIR);
+    /* While the server starts. */
+    description_read(&description, file);
+    image_check(&image, IMAGE_DIR);
+    root_build(&binds, &etc, &who, &description);
+    root_enter();
+    if (plan->writable != 0) {
+        namespaces_leave_root(who.uid, who.gid);
+        keeper_hold(&keeper);
+    }
+    umask(mask);
+    container_ready(container, &keeper);
+}
+
+/* Join the container of this image and these options, or be the first. */
+static void enter_container(struct resolution *found, const struct plan *plan)
+{
+    struct container container;
+    struct node node;
+    int file = -1;
+
+    node_open(&node);
+    while (file < 0) {
+        char *key;
+
+        resolve(found, &node);
+        key = make_key(found, plan);
+        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED)
+            return;
+        file = resolve_open(found);
+        if (file < 0)
+            container_leave(&container);
+    }
+    make_container(&container, file, plan);
+}
+
+/* Only look, and change nothing. */
+static _Noreturn void show(const struct job *job, const struct plan *plan,
+                           struct resolution *found)
+{
+    struct environment environment;
+    struct node none = {.directory = -1};
+
+    resolve(found, &none);
+    resolve_end(found);
+    environment_build(&environment, job, &found->record, plan->modules, plan->config, environ);
+    binds_find(plan);
+    dry_run(&(struct dry_run){job, plan, &found->record, &environment,
+                              command_choose(job, &found->record)});
+    exit(EXIT_SUCCESS);
+}
+
 int main(int argc, char **argv)
 {
     struct job job;
     struct config config = {0};
     struct plan plan;
-    struct record record;
+    struct resolution found;
     struct environment environment;
-    struct identity who;
-    struct etc etc;
-    struct image image;
-    struct description description;
-    struct binds binds;
     char **command;
-    mode_t mask;
-    int file;
 
     (void)argc;
     fill_standard_streams();
@@ -72,38 +181,13 @@ int main(int argc, char **argv)
     plan_make(&plan, &job, &config);
     if (job.verbose)
         plan_tell(&plan);
-    file = resolve(&job, plan.store, &record);
-    environment_build(&environment, &job, &record, plan.modules, &config, environ);
-    command = command_choose(&job, &record);
-    if (job.action == DRY_RUN) {
-        binds_find(&plan);
-        dry_run(&(struct dry_run){&job, &plan, &record, &environment, command});
-        return EXIT_SUCCESS;
-    }
-
-    binds_find(&plan);
-    identity_begin(&who);
-    etc_name_sources(&who, &config);
-    identity_read(&who);
-    etc_read(&etc, &config, &who);
-    mask = umask(0);
-
-    namespaces_enter_user(plan.writable != 0);
-    image_serve(&image, file);
-    namespaces_enter_mount();
-    binds_open(&binds, &plan);
-    root_begin();
-    image_mount(&image, IMAGE_DIR);
-    /* While the server starts. */
-    description_read(&description, file);
-    image_check(&image, IMAGE_DIR);
-    root_build(&binds, &etc, &who, &description);
-    root_enter();
-    if (plan.writable != 0)
-        namespaces_leave_root(who.uid, who.gid);
-
-    umask(mask);
-    command_enter_workdir(&job, &record, plan.cwd);
+    resolve_begin(&found, &job, plan.store);
+    if (job.action == DRY_RUN)
+        show(&job, &plan, &found);
+    enter_container(&found, &plan);
+    environment_build(&environment, &job, &found.record, plan.modules, &config, environ);
+    command = command_choose(&job, &found.record);
+    command_enter_workdir(&job, &found.record, plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");
     hooks_run(plan.modules);
     command_run(command, environment.list);

@@ -67,6 +67,7 @@ class Shift:
         self._worker = bench.worker
         self._open: list[_Open] = []
         self._tidied = self._looked = self._recovered = float("-inf")
+        self._begun = time.monotonic()
         self.idle = False
         self._life = ExitStack()
         self._jobs: Jobs | None = None
@@ -261,8 +262,13 @@ class Shift:
         batch.end(end)
 
     def tidy_sometimes(self) -> None:
-        """Tidy up, but not at every turn: it reads what has nothing to do with requests."""
-        if time.monotonic() - self._tidied > _TIDY_SECONDS:
+        """Tidy up, but not at every turn: it reads what has nothing to do with requests.
+
+        Nor before requests are answered, unless they come for an hour on end: it takes seconds.
+        """
+        now = time.monotonic()
+        due = now - self._tidied > _TIDY_SECONDS
+        if due and (self.idle or now - self._begun > _TIDY_SECONDS):
             self._tidied = time.monotonic()
             _tidy(self._bench)
 

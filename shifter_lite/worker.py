@@ -119,8 +119,9 @@ def run(bench: Bench) -> None:
     ):
         while True:
             try:
+                busy = shift.turn()
                 shift.tidy_sometimes()
-                if shift.turn():
+                if busy:
                     continue
             except (OSError, ShifterError) as error:
                 # What we had is handed back; whoever looks after the filesystem sees this.
@@ -131,15 +132,15 @@ def run(bench: Bench) -> None:
 
 
 def drain(bench: Bench, listener: Listener | None = None, *, patient: bool = False) -> None:
-    """Tidy up, then answer requests until none is left; LISTENER gives who else wants statuses.
+    """Answer requests until none is left, then tidy up; LISTENER gives who else wants statuses.
 
     If PATIENT, stay until it is known whether the workers live that have the others.
     """
     with Shift(bench, build, take_over, listener) as shift:
-        shift.tidy_sometimes()
         while shift.turn() or shift.left() or (patient and bench.worker.undecided()):
             if shift.idle:
                 time.sleep(OPEN_SECONDS)
+        shift.tidy_sometimes()
 
 
 def again(work: Callable[[], None]) -> None:

@@ -76,6 +76,27 @@ def test_what_dead_workers_left_is_removed_but_nothing_that_is_not_theirs(site: 
     snapshots.rmdir()
 
 
+def test_a_worker_answers_before_it_tidies_up(
+    site: Runner, asker: Runner, faulty_registry: faulty.Registry
+) -> None:
+    image = small()
+    digest = image.content["config"]["digest"]
+    # It comes a byte at a time, so that there is a while to look.
+    faulty_registry.fault(digest, faulty.Drip(10, seconds=0.02))
+    name = faulty_registry.add("first", "1", image)
+    left = site.store / "images" / ".building.host.1.0123abcd"
+    left.write_bytes(b"")
+    with (
+        running(asker, "shifterimg", "pull", name) as pull,
+        running(site, "shifter-worker", "run"),
+    ):
+        until(lambda: len(faulty_registry.asked(digest)) == 1)
+        assert left.exists()
+        _, errors = pull.communicate(timeout=_PATIENCE)
+        assert pull.returncode == 0, errors
+        until(lambda: not left.exists())
+
+
 def test_a_drain_beside_a_live_worker_does_no_harm(
     site: Runner, asker: Runner, registry: str
 ) -> None:

@@ -125,7 +125,7 @@ def rage(
         _until_working(store, plan.workers)
         started = time.monotonic()
         submit(store, requests)
-        _kill_until_answered(plan, store, crew, started)
+        _kill_until_answered(plan, ends, crew, started)
         seconds = time.monotonic() - started
         crew.stop()
     # Another worker, as each host has one sooner or later, tidies up behind its dead.
@@ -151,9 +151,9 @@ def _until_working(store: Path, number: int) -> None:
         time.sleep(0.02)
 
 
-def _kill_until_answered(plan: Plan, store: Path, crew: Crew, started: float) -> None:
+def _kill_until_answered(plan: Plan, ends: Ends, crew: Crew, started: float) -> None:
     next_kill = started + plan.kill_seconds
-    while not _all_answered(store, plan.requests):
+    while not _all_answered(ends, plan.requests):
         now = time.monotonic()
         if now - started > plan.patience:
             raise TimeoutError(f"after {plan.patience:.0f} s there are unanswered requests")
@@ -163,11 +163,16 @@ def _kill_until_answered(plan: Plan, store: Path, crew: Crew, started: float) ->
         time.sleep(_LOOK_SECONDS)
 
 
-def _all_answered(store: Path, number: int) -> bool:
-    if spool.lying(store, "new") or spool.lying(store, "work"):
+def _all_answered(ends: Ends, number: int) -> bool:
+    """Look whether all is answered, where the files really lie: clients have enough to do."""
+    if _lying(ends, "new") or _lying(ends, "work"):
         return False
     # What moves between the two meanwhile is in neither.
-    return len(spool.lying(store, "done")) + len(spool.lying(store, "failed")) == number
+    return len(_lying(ends, "done") | _lying(ends, "failed")) == number
+
+
+def _lying(ends: Ends, place: str) -> set[str]:
+    return {name for disk in ends.disks for name in spool.lying(disk, place)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Launcher:
             "PATH": PATH,
             "HOME": str(self.home),
             "SHIFTER_STORE": str(self.store),
+            # A second for each test is long.
+            "SHIFTER_LINGER": "0",
             **self.env,
             **env,
         }
@@ -60,7 +62,7 @@ class Launcher:
         *args: str | Path,
         before: Sequence[str] = (),
         cwd: str | Path = "/",
-        env: dict[str, str | None] | None = None,
+        env: Mapping[str, str | None] | None = None,
         **more: object,
     ) -> subprocess.Popen[str]:
         """Start shifter with ARGS, or the command BEFORE with it."""

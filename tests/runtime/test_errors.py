@@ -23,6 +23,7 @@ from tests.runtime.store import (
 )
 
 KEY = NAME.encode()
+SERVERS = ("squashfuse_ll", "squashfuse")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the node")
 
 
@@ -342,9 +343,20 @@ def fails_on(shifter: Launcher, change: str) -> str:
 
 @needs_root
 def test_a_node_without_squashfuse(shifter: Launcher) -> None:
-    assert fails_on(shifter, "mount --bind /dev/null $(command -v squashfuse_ll)") == (
+    hide = "; ".join(f"mount --bind /dev/null $(command -v {name})" for name in SERVERS)
+    assert fails_on(shifter, hide) == (
         "shifter: 'squashfuse_ll' was not found\n"
         "  hint: install it on this node: apt install squashfuse\n"
+    )
+
+
+@needs_root
+def test_a_node_with_the_slow_squashfuse_only(shifter: Launcher) -> None:
+    before = changed_node(shifter, "mount --bind /dev/null $(command -v squashfuse_ll)")
+    done = shifter.run("-i", "test", "cat", "/etc/motd", before=before, user=0, group=0)
+    assert done.stdout == "from the image\n"
+    assert done.stderr == (
+        "shifter: 'squashfuse_ll' was not found: reading the image is slow with 'squashfuse'\n"
     )
 
 
@@ -407,7 +419,7 @@ def test_a_kernel_that_refuses(shifter: Launcher, inject: str, words: str) -> No
 
 
 def test_a_server_that_dies_before_it_begins(traceable: Launcher) -> None:
-    for call in ("setsid", "close_range", "dup3"):
+    for call in ("setsid", "close_range", "dup2"):
         before = ["strace", "-f", "-b", "execve", "-o", "/dev/null"]
         done = traceable.run(
             "-i", "test", "true", before=[*before, "-e", f"inject={call}:signal=KILL"]

@@ -1,0 +1,176 @@
+#include "container.h"
+
+#include "fail.h"
+#include "files.h"
+#include "keeper.h"
+#include "state.h"
+#include "sweep.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int is_empty(int file)
+{
+    struct stat status;
+
+    return fstat(file, &status) == 0 && status.st_size == 0;
+}
+
+static void enter(const struct namespaces *namespaces)
+{
+    if (setns(namespaces->user, CLONE_NEWUSER) < 0)
+        fail(errno, NULL, "cannot join the container's user namespace");
+    if (setns(namespaces->mount, CLONE_NEWNS) < 0)
+        fail(errno, NULL, "cannot join the container's mount namespace");
+    close(namespaces->user);
+    close(namespaces->mount);
+}
+
+enum outcome { JOIN, FOUND, WAIT, AGAIN, ALONE };
+
+/* With a lock on the file: what is to be done. */
+static enum outcome look(struct container *container, struct namespaces *namespaces)
+{
+    struct state state;
+
+    if (!state_is_there(container->file))
+        return AGAIN;
+    state_read(&state, container->file);
+    if (!state.ready)
+        return FOUND;
+    if (state.key_length != container->key_length ||
+        memcmp(state.key, container->key, state.key_length) != 0)
+        return ALONE;
+    if (state_open(&state, namespaces) < 0)
+        return FOUND;
+    state_join(container->file);
+    return JOIN;
+}
+
+/* Of those who come at once one gets the lock for writing, and founds; the others sleep until it
+   is ready, and then join together, for which a lock for reading is enough.  It is not enough if
+   the founder has died: then they take turns. */
+static enum outcome try(struct container *container, struct namespaces *namespaces)
+{
+    enum outcome outcome = FOUND;
+
+    if (is_empty(container->file) && state_lock(container->file, F_WRLCK, 0) == 0)
+        return look(container, namespaces);
+    if (state_lock(container->file, F_RDLCK, 1) < 0)
+        return ALONE;
+    outcome = look(container, namespaces);
+    if (outcome != FOUND)
+        return outcome;
+    if (state_lock(container->file, F_UNLCK, 0) < 0 || state_lock(container->file, F_WRLCK, 1) < 0)
+        return ALONE;
+    return look(container, namespaces);
+}
+
+static enum outcome open_and_try(struct container *container, struct namespaces *namespaces)
+{
+    enum outcome outcome;
+
+    container->file = openat(container->node.directory, container->name,
+                             O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (container->file < 0 && errno == ENOENT) {
+        /* The last keeper has removed the directory. */
+        close(container->node.directory);
+        node_open(&container->node);
+        return container->node.directory < 0 ? ALONE : AGAIN;
+    }
+    if (container->file < 0)
+        return ALONE;
+    outcome = try(container, namespaces);
+    if (outcome == FOUND && ftruncate(container->file, 0) < 0)
+        outcome = ALONE;
+    if (outcome != FOUND)
+        close(container->file);
+    return outcome;
+}
+
+/* The container that is being founded, and by which process: children of ours end, too. */
+static struct container *founded;
+static pid_t founder;
+
+/* A founder that fails before there is a keeper leaves no file. */
+static void give_up(void)
+{
+    struct container *container = founded;
+
+    if (container == NULL || getpid() != founder)
+        return;
+    container_leave(container);
+    node_close(&container->node);
+}
+
+static void found(struct container *container)
+{
+    founded = container;
+    founder = getpid();
+    if (atexit(give_up) != 0)
+        fail(ENOMEM, NULL, "cannot go on");
+    /* Here, because from inside of a user namespace others' processes cannot be looked at. */
+    sweep_dead(&container->node, container->name);
+}
+
+void container_alone(struct container *container)
+{
+    container->name[0] = '\0';
+    container->file = -1;
+}
+
+enum container_role container_enter(struct container *container, const struct node *node,
+                                    const char *key, size_t key_length)
+{
+    struct namespaces namespaces = {-1, -1};
+    enum outcome outcome = AGAIN;
+
+    container->node = *node;
+    container->key = key;
+    container->key_length = key_length;
+    node_file_name(container->name, 'c', key, key_length);
+    if (node->directory < 0)
+        outcome = ALONE;
+    while (outcome == AGAIN)
+        outcome = open_and_try(container, &namespaces);
+    if (outcome == JOIN) {
+        enter(&namespaces);
+        return CONTAINER_JOINED;
+    }
+    if (outcome == ALONE)
+        container_alone(container);
+    else
+        found(container);
+    return CONTAINER_FOUND;
+}
+
+void container_ready(struct container *container, const struct keeper *keeper)
+{
+    struct keeper_place place;
+
+    if (container->name[0] == '\0')
+        return;
+    founded = NULL;
+    if (keeper_wait(keeper, &place) < 0)
+        warn("this container is shared with nobody: its keeper has died");
+    else if (state_write(container->file, container->key, container->key_length, &place) < 0)
+        warn("this container is shared with nobody: no room in '%s'", container->node.path);
+    else
+        keeper_begin(keeper);
+    /* Closing the file frees the lock: who waits finds it ready, or founds another. */
+    close(container->file);
+}
+
+void container_leave(struct container *container)
+{
+    if (container->name[0] == '\0')
+        return;
+    unlinkat(container->node.directory, container->name, 0);
+    close(container->file);
+    founded = NULL;
+}

@@ -1,0 +1,223 @@
+#include "keeper.h"
+
+#include "detached.h"
+#include "fail.h"
+#include "privileges.h"
+#include "sweep.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What the keeper finds where, after its standard streams. */
+enum { GO_FD = 3, ACK_FD, ERRORS_FD, WATCH_FD, NODE_FD, FILES = 5 };
+
+/* How long it waits for more ranks, after the last one. */
+enum { LINGER_MS = 1000, LINGER_MOST_MS = 60000 };
+
+enum event { QUIET, ENDED };
+
+struct keeping {
+    struct node node;
+    char name[NODE_FILE_NAME]; /* of the container's file; empty: it has none */
+    pid_t founder;
+    int linger;         /* ms */
+    int errors, watch;  /* -1: there is none */
+};
+
+/* What the founder says. */
+static const char mounted = 'm', ready = 'r', ready_unwatched = 'u';
+
+/* SHIFTER_LINGER: seconds, perhaps with a fraction. */
+static int linger_ms(void)
+{
+    const char *text = getenv("SHIFTER_LINGER");
+    char *end;
+    double seconds;
+
+    if (text == NULL || *text == '\0')
+        return LINGER_MS;
+    seconds = strtod(text, &end);
+    if (*end != '\0' || !(seconds >= 0 && seconds * 1000 <= LINGER_MOST_MS))
+        fail(0, "write seconds, from 0 to 60", "SHIFTER_LINGER is not a duration: '%s'", text);
+    return (int)(seconds * 1000);
+}
+
+/* The founder's next byte; 0 if it is dead, or has given up. */
+static char next_byte(void)
+{
+    char byte = 0;
+    ssize_t got;
+
+    do
+        got = read(GO_FD, &byte, 1);
+    while (got < 0 && errno == EINTR);
+    return got == 1 ? byte : 0;
+}
+
+/* The end of the container, of its server, or of the time. */
+static enum event wait_for_end(const struct keeping *keeping, int milliseconds)
+{
+    struct pollfd files[] = {{keeping->errors, POLLIN, 0}, {keeping->watch, POLLIN, 0}};
+    char ignored[4096];
+
+    for (;;) {
+        int count = poll(files, 2, milliseconds);
+
+        if (count == 0)
+            return QUIET;
+        if (count < 0 && errno == EINTR)
+            continue;
+        /* A server that says much must not have to wait for a reader. */
+        if (count > 0 && files[1].revents == 0 && (files[0].revents & POLLIN) &&
+            read(keeping->errors, ignored, sizeof ignored) > 0)
+            continue;
+        return ENDED;
+    }
+}
+
+static off_t size_of(const struct keeping *keeping)
+{
+    struct stat status;
+
+    return fstatat(keeping->node.directory, keeping->name, &status, AT_SYMLINK_NOFOLLOW) == 0
+               ? status.st_size
+               : 0;
+}
+
+/* Hold the namespaces as long as somebody comes. */
+static enum event linger(const struct keeping *keeping)
+{
+    off_t before, now = size_of(keeping);
+    enum event event;
+
+    do {
+        before = now;
+        event = wait_for_end(keeping, keeping->linger);
+        now = size_of(keeping);
+    } while (event == QUIET && now != before);
+    return event;
+}
+
+/* Let the founder go on, and see how it ends.  With neither server nor watch it would not be
+   seen: then it is over for further ranks as soon as nobody comes. */
+static void keep_open(struct keeping *keeping, const struct keeper_place *place)
+{
+    char byte = 0;
+
+    if (write(ACK_FD, place, sizeof *place) == sizeof *place)
+        byte = next_byte();
+    if (byte == 0)
+        return;
+    if (byte != ready)
+        keeping->watch = -1;
+    close(GO_FD);
+    close(ACK_FD);
+    if (linger(keeping) == ENDED)
+        return;
+    close(place->mount);
+    if (keeping->errors >= 0 || keeping->watch >= 0)
+        wait_for_end(keeping, -1);
+}
+
+static _Noreturn void keep(struct keeping *keeping)
+{
+    struct keeper_place place = {getpid(), -1, -1};
+    char path[64];
+
+    keeping->errors = keeping->errors < 0 ? -1 : ERRORS_FD;
+    keeping->watch = keeping->watch < 0 ? -1 : WATCH_FD;
+    keeping->node.directory = NODE_FD;
+    /* Before the privileges go: the founder has them all, and only who has as many may look. */
+    if (next_byte() == mounted) {
+        snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeping->founder);
+        place.mount = open(path, O_RDONLY | O_CLOEXEC);
+        snprintf(path, sizeof path, "/proc/%d/ns/user", keeping->founder);
+        place.user = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    MUST(privileges_drop(), "cannot drop privileges");
+    if (place.user >= 0 && place.mount >= 0)
+        keep_open(keeping, &place);
+    sweep_own(&keeping->node, keeping->name, place.pid);
+    node_close(&keeping->node);
+    _exit(EXIT_SUCCESS);
+}
+
+/* In a child of the launcher, which ends at once: they must be no children of what becomes the
+   application. */
+static _Noreturn void start(struct keeping *keeping, const struct image *image, int go, int ack)
+{
+    const int files[FILES] = {go, ack, keeping->errors, keeping->watch, keeping->node.directory};
+    pid_t child = image->server.fuse < 0 ? 1 : fork();
+
+    if (child == 0)
+        server_run(&image->server);
+    if (child > 0 && keeping->name[0] != '\0') {
+        child = fork();
+        if (child == 0) {
+            detach(files, FILES, -1);
+            keep(keeping);
+        }
+    }
+    _exit(child < 0 ? errno & 0x7f : 0);
+}
+
+void keeper_start(struct keeper *keeper, const struct node *node, const char *name,
+                  const struct image *image)
+{
+    static const char what[] = "start the image's server";
+    struct keeping keeping = {.node = *node,
+                              .founder = getpid(),
+                              .linger = linger_ms(),
+                              .errors = image->errors};
+    int go[2], ack[2];
+    pid_t child;
+
+    snprintf(keeping.name, sizeof keeping.name, "%s", name);
+    MUST(pipe2(go, O_CLOEXEC), "cannot %s", what);
+    MUST(pipe2(ack, O_CLOEXEC), "cannot %s", what);
+    /* A user may have so many of them; without one the end of the server must do. */
+    keeping.watch = keeper->watch = inotify_init1(IN_CLOEXEC);
+    child = fork_silently();
+    MUST(child, "cannot %s", what);
+    if (child == 0)
+        start(&keeping, image, go[0], ack[1]);
+    wait_for_child(child, what);
+    close(go[0]);
+    close(ack[1]);
+    keeper->go = go[1];
+    keeper->ack = ack[0];
+}
+
+void keeper_hold(const struct keeper *keeper)
+{
+    send_byte(keeper->go, mounted);
+}
+
+void keeper_watch(struct keeper *keeper, const char *path)
+{
+    if (keeper->watch >= 0 && inotify_add_watch(keeper->watch, path, IN_DELETE_SELF) < 0) {
+        close(keeper->watch);
+        keeper->watch = -1;
+    }
+}
+
+int keeper_wait(const struct keeper *keeper, struct keeper_place *place)
+{
+    ssize_t got;
+
+    do
+        got = read(keeper->ack, place, sizeof *place);
+    while (got < 0 && errno == EINTR);
+    return got == sizeof *place ? 0 : -1;
+}
+
+void keeper_begin(const struct keeper *keeper)
+{
+    send_byte(keeper->go, keeper->watch >= 0 ? ready : ready_unwatched);
+}

@@ -1,0 +1,39 @@
+/* The process that keeps a container open for ranks still to come, and cleans up when it ends.
+
+   It stays outside of the container's mount namespace, for what is inside keeps that alive.  At
+   first it holds it by a descriptor; when nobody has come for a while it closes it, and from then
+   on only learns of the end: from inotify(7), whose watch on the container's own tmpfs is told
+   when that is unmounted, or from the end of the pipe that the image's server writes its errors
+   to. */
+#ifndef SHIFTER_KEEPER_H
+#define SHIFTER_KEEPER_H
+
+#include "image.h"
+#include "node.h"
+#include "state.h"
+
+struct keeper {
+    int go;    /* what is written here tells it how far we are; its end, that we are dead */
+    int ack;   /* where it says which namespaces it has open */
+    int watch; /* an inotify instance that it shares with us */
+};
+
+/* Start the image's server, if it is to have one, and the keeper of the container whose file in
+   the node directory is `name`, if that is not empty; in the container's user namespace, and not
+   yet in its mount namespace. */
+void keeper_start(struct keeper *keeper, const struct node *node, const char *name,
+                  const struct image *image);
+
+/* The mount namespace is made, and the caller in it: let the keeper open it. */
+void keeper_hold(const struct keeper *keeper);
+
+/* `path` is on the container's own tmpfs: watch for its end. */
+void keeper_watch(struct keeper *keeper, const char *path);
+
+/* Wait until it has the namespaces, and say where; -1 if it is dead. */
+int keeper_wait(const struct keeper *keeper, struct keeper_place *place);
+
+/* The container is ready: begin to keep it. */
+void keeper_begin(const struct keeper *keeper);
+
+#endif

@@ -1,0 +1,100 @@
+#include "node.h"
+
+#include "fail.h"
+#include "files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The first is for root to make, the others are where everybody may. */
+static const struct {
+    const char *start;
+    int is_made;
+} places[] = {
+    {"/run/shifter_lite/", 0},
+    {"/dev/shm/shifter_lite.", 1},
+    {"/tmp/shifter_lite.", 1},
+};
+
+/* Of the first user namespace (linux/proc_ns.h): in any other one uids are others' than they seem. */
+static const ino_t initial_namespace = 0xEFFFFFFD;
+
+/* Anybody may have made something of that name: it must be ours, and nobody else's to enter. */
+static int open_own(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+
+    if (fd >= 0 && fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
+        (status.st_mode & 07777) == 0700)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static void put_path(struct node *node, const char *start)
+{
+    struct stat status;
+
+    if (stat("/proc/self/ns/user", &status) == 0 && status.st_ino != initial_namespace)
+        path_format(node->path, "%s%u.%ju", start, geteuid(), (uintmax_t)status.st_ino);
+    else
+        path_format(node->path, "%s%u", start, geteuid());
+}
+
+void node_open(struct node *node)
+{
+    int taken = 0;
+
+    for (size_t at = 0; at < sizeof places / sizeof places[0]; at++) {
+        put_path(node, places[at].start);
+        node->directory = open_own(node->path);
+        if (node->directory < 0 && places[at].is_made) {
+            mode_t mask = umask(0077);
+            int made = mkdir(node->path, 0700);
+
+            umask(mask);
+            taken |= made < 0 && errno == EEXIST;
+            node->directory = open_own(node->path);
+        }
+        if (node->directory >= 0)
+            return;
+    }
+    if (taken)
+        warn("'%s' is not yours: this process shares no container", node->path);
+}
+
+void node_file_name(char name[NODE_FILE_NAME], char kind, const char *key, size_t length)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (size_t at = 0; at < length; at++)
+        hash = (hash ^ (unsigned char)key[at]) * 0x100000001b3u;
+    snprintf(name, NODE_FILE_NAME, "%c.%016" PRIx64, kind, hash);
+}
+
+void node_close(const struct node *node)
+{
+    int fd = openat(node->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    int containers = 0;
+
+    if (directory == NULL)
+        return;
+    while ((entry = readdir(directory)) != NULL)
+        containers += strncmp(entry->d_name, "c.", 2) == 0;
+    rewinddir(directory);
+    while (containers == 0 && (entry = readdir(directory)) != NULL)
+        if (strncmp(entry->d_name, "n.", 2) == 0)
+            unlinkat(fd, entry->d_name, 0);
+    closedir(directory);
+    if (containers == 0)
+        rmdir(node->path);
+}

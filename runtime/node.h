@@ -1,0 +1,23 @@
+/* The node directory: where launches of one user on one node find each other (README.md). */
+#ifndef SHIFTER_NODE_H
+#define SHIFTER_NODE_H
+
+#include <limits.h>
+#include <stddef.h>
+
+struct node {
+    int directory; /* -1: there is none to be had, and every launch is alone */
+    char path[PATH_MAX];
+};
+
+/* Open the caller's directory on this node, made if need be. */
+void node_open(struct node *node);
+
+/* Name a file by what it is about: its kind, a dot, 16 hex digits (FNV-1a of the key). */
+enum { NODE_FILE_NAME = 20 };
+void node_file_name(char name[NODE_FILE_NAME], char kind, const char *key, size_t length);
+
+/* Remove the directory, if no container has a file in it any more. */
+void node_close(const struct node *node);
+
+#endif

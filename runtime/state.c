@@ -1,0 +1,186 @@
+#include "state.h"
+
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FIRST_LINE "shifter container 1\n"
+
+int state_lock(int file, short type, int wait)
+{
+    struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
+    int done;
+
+    do
+        done = fcntl(file, wait ? F_SETLKW : F_SETLK, &whole);
+    while (done < 0 && errno == EINTR);
+    return done;
+}
+
+int state_is_there(int file)
+{
+    struct stat status;
+
+    return fstat(file, &status) == 0 && status.st_nlink > 0;
+}
+
+/* Take `word` off the text at `*at`. */
+static int take(const char **at, const char *end, const char *word)
+{
+    size_t length = strlen(word);
+
+    if ((size_t)(end - *at) < length || memcmp(*at, word, length) != 0)
+        return 0;
+    *at += length;
+    return 1;
+}
+
+/* Take a decimal number of at most 18 digits, which cannot overflow, and the character `after`. */
+static int take_number(const char **at, const char *end, uint64_t *number, char after)
+{
+    const char *start = *at;
+
+    for (*number = 0; *at < end && **at >= '0' && **at <= '9' && *at - start < 18; ++*at)
+        *number = *number * 10 + (uint64_t)(**at - '0');
+    return *at > start && *at < end && *(*at)++ == after;
+}
+
+static int take_key(struct state *state, const char **at, const char *end)
+{
+    uint64_t length;
+
+    if (!take(at, end, "key ") || !take_number(at, end, &length, '\n') ||
+        length > (uint64_t)(end - *at))
+        return 0;
+    state->key = *at;
+    state->key_length = (size_t)length;
+    *at += length;
+    return take(at, end, "\n");
+}
+
+static int take_keeper(struct keeper_place *keeper, const char **at, const char *end)
+{
+    uint64_t pid, user, mount;
+
+    if (!take(at, end, "keeper ") || !take_number(at, end, &pid, ' ') ||
+        !take_number(at, end, &user, ' ') || !take_number(at, end, &mount, '\n') ||
+        pid > INT32_MAX || user > INT32_MAX || mount > INT32_MAX)
+        return 0;
+    *keeper = (struct keeper_place){(pid_t)pid, (int)user, (int)mount};
+    return 1;
+}
+
+void state_parse(struct state *state, const char *text, size_t length)
+{
+    const char *at = text, *end = text + length;
+
+    memset(state, 0, sizeof *state);
+    state->ready = take(&at, end, FIRST_LINE) && take_key(state, &at, end) &&
+                   take(&at, end, "user ") && take_number(&at, end, &state->user, '\n') &&
+                   take(&at, end, "mount ") && take_number(&at, end, &state->mount, '\n') &&
+                   take_keeper(&state->keeper, &at, end) && take(&at, end, "ready\n");
+    state->ranks = at;
+}
+
+void state_read(struct state *state, int file)
+{
+    struct stat status;
+    size_t size = fstat(file, &status) == 0 && status.st_size > 0 ? (size_t)status.st_size : 0;
+    char *text;
+    ssize_t got;
+
+    if (size > TEXT_MAX)
+        size = TEXT_MAX;
+    text = must_allocate(1, size + 1);
+    got = pread(file, text, size, 0);
+    state_parse(state, text, got < 0 ? 0 : (size_t)got);
+}
+
+static uint64_t inode_of(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 ? status.st_ino : 0;
+}
+
+int state_write(int file, const char *key, size_t key_length, const struct keeper_place *keeper)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    ssize_t put;
+
+    if (out == NULL)
+        return -1;
+    fprintf(out, FIRST_LINE "key %zu\n", key_length);
+    fwrite(key, 1, key_length, out);
+    fprintf(out, "\nuser %" PRIu64 "\nmount %" PRIu64 "\nkeeper %d %d %d\nready\n%d\n",
+            inode_of("/proc/self/ns/user"), inode_of("/proc/self/ns/mnt"), keeper->pid,
+            keeper->user, keeper->mount, getpid());
+    if (fclose(out) != 0)
+        return -1;
+    put = write(file, text, length);
+    free(text);
+    return put == (ssize_t)length ? 0 : -1;
+}
+
+void state_join(int file)
+{
+    char line[16];
+    int length = snprintf(line, sizeof line, "%d\n", getpid());
+    ssize_t ignored = write(file, line, (size_t)length);
+
+    (void)ignored;
+}
+
+/* A namespace's file, if it is the one that we look for: a pid may be somebody else's by now. */
+static int open_namespace(uint64_t inode, const char *format, pid_t pid, int number)
+{
+    char path[64];
+    struct stat status;
+    int fd;
+
+    snprintf(path, sizeof path, format, pid, number);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd >= 0 && (fstat(fd, &status) < 0 || status.st_ino != inode)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int open_both(const struct state *state, struct namespaces *namespaces, const char *user,
+                     const char *mount, const struct keeper_place *place)
+{
+    namespaces->mount = open_namespace(state->mount, mount, place->pid, place->mount);
+    if (namespaces->mount < 0)
+        return -1;
+    namespaces->user = open_namespace(state->user, user, place->pid, place->user);
+    if (namespaces->user >= 0)
+        return 0;
+    close(namespaces->mount);
+    return -1;
+}
+
+int state_open(const struct state *state, struct namespaces *namespaces)
+{
+    const char *at = state->ranks, *end = at + strlen(at);
+    uint64_t pid;
+
+    if (open_both(state, namespaces, "/proc/%d/fd/%d", "/proc/%d/fd/%d", &state->keeper) == 0)
+        return 0;
+    while (take_number(&at, end, &pid, '\n')) {
+        const struct keeper_place rank = {(pid_t)(pid & INT32_MAX), 0, 0};
+
+        if (open_both(state, namespaces, "/proc/%d/ns/user", "/proc/%d/ns/mnt", &rank) == 0)
+            return 0;
+    }
+    return -1;
+}

@@ -1,0 +1,52 @@
+/* The file of a container: whose it is, and who lives in it (README.md). */
+#ifndef SHIFTER_STATE_H
+#define SHIFTER_STATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Who can be asked for the namespaces: the keeper has them under these descriptors, for a while. */
+struct keeper_place {
+    pid_t pid;
+    int user, mount;
+};
+
+struct state {
+    int ready;
+    const char *key; /* not ended by NUL */
+    size_t key_length;
+    uint64_t user, mount; /* inodes of the namespaces */
+    struct keeper_place keeper;
+    const char *ranks; /* lines of pids */
+};
+
+struct namespaces {
+    int user, mount;
+};
+
+/* Lock the file: F_RDLCK, F_WRLCK or F_UNLCK; `wait` sleeps until it is free.  Such locks are the
+   process's own: its children do not have them, and its death frees them.  -1 if not. */
+int state_lock(int file, short type, int wait);
+
+/* Whether the file still has its name: one that was removed meanwhile is nobody's. */
+int state_is_there(int file);
+
+/* Read the file's text, which must end with NUL and outlive the state; what breaks the format is
+   not ready. */
+void state_parse(struct state *state, const char *text, size_t length);
+
+/* The same of an open file; the text is from malloc. */
+void state_read(struct state *state, int file);
+
+/* Make the container ready: its namespaces are the caller's own.  -1 and errno if the node has no
+   room for that. */
+int state_write(int file, const char *key, size_t key_length, const struct keeper_place *keeper);
+
+/* Add the caller to the ranks; a line that does not fit is one rank less that can be asked. */
+void state_join(int file);
+
+/* Open the container's namespaces, from whoever lives in it; -1 if nobody does. */
+int state_open(const struct state *state, struct namespaces *namespaces);
+
+#endif
