@@ -6,6 +6,7 @@
 #include "config.h"
 #include "description.h"
 #include "dry_run.h"
+#include "envfile.h"
 #include "environment.h"
 #include "etc.h"
 #include "fail.h"
@@ -51,6 +52,7 @@ int main(int argc, char **argv)
     struct plan plan;
     struct record record;
     struct environment environment;
+    struct words variables;
     struct identity who;
     struct etc etc;
     struct image image;
@@ -73,7 +75,9 @@ int main(int argc, char **argv)
     if (job.verbose)
         plan_tell(&plan);
     file = resolve(&job, plan.store, &record);
-    environment_build(&environment, &job, &record, plan.modules, &config, environ);
+    envfiles_read(&variables, &job.env_files);
+    environment_build(&environment, &(struct environment_sources){environ, &job, &record, &variables,
+                                                                  plan.modules, &config});
     command = command_choose(&job, &record);
     if (job.action == DRY_RUN) {
         binds_find(&plan);
