@@ -24,7 +24,7 @@ int envfile_parse(struct words *variables, char *text, struct complaint *why)
     return 0;
 }
 
-void envfile_read(struct words *variables, const char *path)
+static void read_file(struct words *variables, const char *path)
 {
     struct complaint why = {0, "", ""};
     size_t length;
@@ -36,4 +36,11 @@ void envfile_read(struct words *variables, const char *path)
         fail(0, NULL, "'%s' is no text", path);
     if (envfile_parse(variables, text, &why) < 0)
         fail_complaining(&why, path);
+}
+
+void envfiles_read(struct words *variables, const struct words *paths)
+{
+    memset(variables, 0, sizeof *variables);
+    for (size_t at = 0; at < paths->count; at++)
+        read_file(variables, paths->list[at]);
 }

@@ -1,6 +1,5 @@
 #include "environment.h"
 
-#include "envfile.h"
 #include "fail.h"
 #include "files.h"
 
@@ -156,16 +155,11 @@ static void set_image(struct environment *environment, const struct job *job,
             set(environment, record->env.list[at], "image");
 }
 
-/* --env-file, then --env; a name alone is set as it is with the caller, if it is there. */
-static void set_asked(struct environment *environment, const struct job *job)
+/* A name alone is set as it is with the caller, if it is there. */
+static void set_options(struct environment *environment, const struct words *options)
 {
-    struct words variables = {NULL, 0, 0};
-
-    for (size_t at = 0; at < job->env_files.count; at++)
-        envfile_read(&variables, job->env_files.list[at]);
-    set_all(environment, &variables, "--env-file");
-    for (size_t at = 0; at < job->env.count; at++) {
-        const char *entry = job->env.list[at], *value = NULL;
+    for (size_t at = 0; at < options->count; at++) {
+        const char *entry = options->list[at], *value = NULL;
 
         if (strchr(entry, '=') == NULL) {
             value = getenv(entry);
@@ -177,18 +171,17 @@ static void set_asked(struct environment *environment, const struct job *job)
     }
 }
 
-void environment_build(struct environment *environment, const struct job *job,
-                       const struct record *record, const struct module *const *modules,
-                       const struct config *config, char *const *caller)
+void environment_build(struct environment *environment, const struct environment_sources *from)
 {
     memset(environment, 0, sizeof *environment);
-    if (!job->clear_env)
-        pass_on(environment, caller);
-    set_image(environment, job, record);
-    set_asked(environment, job);
-    for (; *modules != NULL; modules++)
-        edit(environment, &(*modules)->env, joined("module", ' ', (*modules)->name));
-    edit(environment, &config->env, "site");
+    if (!from->job->clear_env)
+        pass_on(environment, from->caller);
+    set_image(environment, from->job, from->record);
+    set_all(environment, from->files, "--env-file");
+    set_options(environment, &from->job->env);
+    for (const struct module *const *at = from->modules; *at != NULL; at++)
+        edit(environment, &(*at)->env, joined("module", ' ', (*at)->name));
+    edit(environment, &from->config->env, "site");
     if (find(environment, DEFAULT_PATH) == NULL)
         set(environment, DEFAULT_PATH, "shifter");
 }

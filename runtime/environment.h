@@ -14,10 +14,18 @@ struct environment {
     size_t count, room;
 };
 
-/* Put it together, the later over the earlier: the caller's, ours, the image's, those of files and
-   of options, the modules', the site's.  `modules` ends with NULL. */
-void environment_build(struct environment *environment, const struct job *job,
-                       const struct record *record, const struct module *const *modules,
-                       const struct config *config, char *const *caller);
+/* What it is made of, the later over the earlier. */
+struct environment_sources {
+    char *const *caller;
+    const struct job *job;       /* its options */
+    const struct record *record; /* the image */
+    const struct words *files;   /* of --env-file */
+    const struct module *const *modules; /* ended by NULL */
+    const struct config *config;
+};
+
+/* Put it together: the caller's, ours, the image's, those of files and of options, the modules',
+   the site's. */
+void environment_build(struct environment *environment, const struct environment_sources *from);
 
 #endif

@@ -8,6 +8,7 @@
 #include "container.h"
 #include "description.h"
 #include "dry_run.h"
+#include "envfile.h"
 #include "environment.h"
 #include "etc.h"
 #include "fail.h"
@@ -149,11 +150,15 @@ static _Noreturn void show(const struct job *job, const struct plan *plan,
                            struct resolution *found)
 {
     struct environment environment;
+    struct words variables;
     struct node none = {.directory = -1};
 
     resolve(found, &none);
     resolve_end(found);
-    environment_build(&environment, job, &found->record, plan->modules, plan->config, environ);
+    envfiles_read(&variables, &job->env_files);
+    environment_build(&environment,
+                      &(struct environment_sources){environ, job, &found->record, &variables,
+                                                    plan->modules, plan->config});
     binds_find(plan);
     dry_run(&(struct dry_run){job, plan, &found->record, &environment,
                               command_choose(job, &found->record)});
@@ -167,6 +172,7 @@ int main(int argc, char **argv)
     struct plan plan;
     struct resolution found;
     struct environment environment;
+    struct words variables;
     char **command;
 
     (void)argc;
@@ -184,8 +190,11 @@ int main(int argc, char **argv)
     resolve_begin(&found, &job, plan.store);
     if (job.action == DRY_RUN)
         show(&job, &plan, &found);
+    envfiles_read(&variables, &job.env_files);
     enter_container(&found, &plan);
-    environment_build(&environment, &job, &found.record, plan.modules, &config, environ);
+    environment_build(&environment,
+                      &(struct environment_sources){environ, &job, &found.record, &variables,
+                                                    plan.modules, &config});
     command = command_choose(&job, &found.record);
     command_enter_workdir(&job, &found.record, plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");

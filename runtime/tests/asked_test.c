@@ -160,11 +160,13 @@ static void the_later_goes_over_the_earlier(void)
                                   "SHIFTER_IMAGEREQUEST=debian:12", "SHIFTER_IMAGE=f00", "C=5",
                                   "E=1", "S=1", "N=1"};
     size_t count = sizeof wanted / sizeof wanted[0];
+    struct words files = {NULL, 0, 0};
     struct environment made;
 
+    words_add(&files, "C=6");
     CHECK(site != NULL);
     words_add(&job.env, "C=5");
-    environment_build(&made, &job, &record, none, site, caller);
+    environment_build(&made, &(struct environment_sources){caller, &job, &record, &files, none, site});
     CHECK(made.count == count + 1 && made.list[made.count] == NULL);
     for (size_t at = 0; at < count; at++)
         CHECK(strcmp(made.list[at], wanted[at]) == 0);
