@@ -2,103 +2,16 @@
 
 #include "ambient.h"
 #include "fail.h"
-#include "files.h"
 #include "help.h"
+#include "options.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define USAGE_HINT "usage: " USAGE
-#define LIST_HINT "shifter --help lists the options"
 
 enum { WRITABLE_DEFAULT = 50 };
-
-enum option {
-    IMAGE,
-    VOLUME,
-    MODULE,
-    ENV,
-    ENV_FILE,
-    CLEARENV,
-    ENTRYPOINT,
-    ENTRY,
-    WORKDIR,
-    WRITABLE,
-    STORE,
-    VERBOSE,
-    DRY_RUN_ASKED,
-    CHECK_CONFIG_ASKED,
-    HELP,
-    VERSION_SHOWN,
-    IGNORED,
-    OPTIONS
-};
-enum value_rule { NONE, OPTIONAL, REQUIRED };
-
-static const struct {
-    const char *name;
-    char letter;
-    enum value_rule value;
-} options[OPTIONS] = {
-    [IMAGE] = {"image", 'i', REQUIRED},
-    [VOLUME] = {"volume", 'V', REQUIRED},
-    [MODULE] = {"module", 'm', REQUIRED},
-    [ENV] = {"env", 'e', REQUIRED},
-    [ENV_FILE] = {"env-file", '\0', REQUIRED},
-    [CLEARENV] = {"clearenv", 'E', NONE},
-    [ENTRYPOINT] = {"entrypoint", '\0', OPTIONAL},
-    [ENTRY] = {"entry", '\0', OPTIONAL},
-    [WORKDIR] = {"workdir", 'w', OPTIONAL},
-    [WRITABLE] = {"writable", '\0', OPTIONAL},
-    [STORE] = {"store", '\0', REQUIRED},
-    [VERBOSE] = {"verbose", 'v', NONE},
-    [DRY_RUN_ASKED] = {"dry-run", '\0', NONE},
-    [CHECK_CONFIG_ASKED] = {"check-config", '\0', OPTIONAL},
-    [HELP] = {"help", 'h', NONE},
-    [VERSION_SHOWN] = {"version", '\0', NONE},
-    [IGNORED] = {"", 'n', NONE},
-};
-
-static enum option find_long(const char *name, size_t length)
-{
-    for (enum option at = 0; length > 0 && at < OPTIONS; at++)
-        if (strlen(options[at].name) == length && memcmp(options[at].name, name, length) == 0)
-            return at;
-    return OPTIONS;
-}
-
-static enum option find_short(char letter)
-{
-    for (enum option at = 0; at < OPTIONS; at++)
-        if (letter != '\0' && options[at].letter == letter)
-            return at;
-    return OPTIONS;
-}
-
-/* Which option `word` is, and in `value` what is attached to it, or NULL. */
-static enum option recognise(const char *word, const char **value)
-{
-    enum option option;
-
-    *value = NULL;
-    if (word[1] == '-') {
-        size_t length = strcspn(word + 2, "=");
-
-        option = find_long(word + 2, length);
-        if (word[2 + length] == '=')
-            *value = word + 2 + length + 1;
-    } else {
-        option = find_short(word[1]);
-        if (option != OPTIONS && word[2] != '\0')
-            *value = word + 2 + (word[2] == '=');
-    }
-    if (option == OPTIONS)
-        fail(0, LIST_HINT, "unknown option: '%s'", word);
-    if (options[option].value == NONE && *value != NULL)
-        fail(0, LIST_HINT, "option '--%s' takes no value: '%s'", options[option].name, word);
-    return option;
-}
 
 static _Noreturn void print(const char *text)
 {
@@ -207,24 +120,6 @@ static void take(struct job *job, enum option option, const char *value)
     }
 }
 
-/* Letters may stand together, -Ev, as long as those before the last take no value. */
-static int first_letter(const char *word, char letter[3])
-{
-    enum option option = word[1] != '-' && word[1] != '\0' ? find_short(word[1]) : OPTIONS;
-
-    memcpy(letter, word, 2);
-    letter[2] = '\0';
-    return option != OPTIONS && options[option].value == NONE && word[2] != '\0' && word[2] != '=';
-}
-
-static const char *without_letter(const char *word)
-{
-    char *rest = must_copy(word + 1);
-
-    rest[0] = '-';
-    return rest;
-}
-
 static const char *needed(enum option option, const char *value)
 {
     if (value == NULL || value[0] == '\0')
@@ -238,11 +133,11 @@ static char **read_option(struct job *job, char **argv)
     char letter[3];
     enum option option;
 
-    while (first_letter(word, letter)) {
-        take(job, recognise(letter, &value), NULL);
-        word = without_letter(word);
+    while (option_first_letter(word, letter)) {
+        take(job, option_recognise(letter, &value), NULL);
+        word = option_without_letter(word);
     }
-    option = recognise(word, &value);
+    option = option_recognise(word, &value);
     if (options[option].value == REQUIRED && value == NULL && argv[1] != NULL)
         value = *++argv;
     if (options[option].value == REQUIRED)

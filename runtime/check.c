@@ -2,9 +2,10 @@
 
 #include "config.h"
 #include "fail.h"
+#include "files.h"
 
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static void check_path(const struct config *config, unsigned line, const char *path)
@@ -27,6 +28,19 @@ static void check_volumes(const struct config *config, const struct volumes *vol
     }
 }
 
+/* A default that cannot be had ends every launch. */
+static void check_modules(const struct config *config)
+{
+    struct complaint why = {0, "", ""};
+    const struct module **chosen;
+
+    if (config->default_modules == NULL)
+        return;
+    if (modules_choose(&config->modules, must_copy(config->default_modules), &chosen, &why) < 0)
+        fail_complaining(&why, config->path);
+    free(chosen);
+}
+
 void check_config(const char *path)
 {
     struct config config = {.checked = stdout};
@@ -45,6 +59,7 @@ void check_config(const char *path)
         check_path(&config, 0, config.modules.list[at].copy_path);
         check_volumes(&config, &config.modules.list[at].fs);
     }
+    check_modules(&config);
     if (fflush(stdout) != 0 || ferror(stdout))
         fail(errno, NULL, "cannot write to standard output");
 }

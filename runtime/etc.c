@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { FILES_MOST = 1024 };
 
@@ -135,13 +136,19 @@ static void write_text(const char *place, const char *name, const char *text)
     skeleton_file(path_join(place, name), text, strlen(text));
 }
 
+/* The site's own file, or NULL: it has none, and that of the node counts. */
+static const char *own_source(const struct config *config, const char *name)
+{
+    const char *path = config->etc_path != NULL ? path_join(config->etc_path, name) : NULL;
+
+    return path != NULL && access(path, F_OK) == 0 ? path : NULL;
+}
+
 void etc_name_sources(struct identity *who, const struct config *config)
 {
     who->most_groups = (size_t)config->group_count;
-    if (config->etc_path == NULL)
-        return;
-    who->passwd_path = path_join(config->etc_path, "passwd");
-    who->group_path = path_join(config->etc_path, "group");
+    who->passwd_path = own_source(config, "passwd");
+    who->group_path = own_source(config, "group");
 }
 
 /* Who else is known in the container, beside the caller: whom the image knows, or, where the site

@@ -117,6 +117,8 @@ def test_a_file_can_be_checked_before_it_is_used(shifter: Launcher, playground: 
         f"{other}:1: '/a' is not on this node\n{other}: '/d' is not on this node\n"
     )
     assert "cannot read '/absent'" in fails(shifter, "--check-config=/absent")
+    other.write_text("defaultModules=mpi\nmodule_mpi_enabled=0\n")
+    assert f"'{other}': unknown shifter module: 'mpi'" in fails(shifter, f"--check-config={other}")
 
 
 def test_the_example_is_a_good_one(shifter: Launcher) -> None:
