@@ -391,3 +391,10 @@ def test_a_site_limits_caches_of_the_node(shifter: Launcher, config: Path) -> No
     said = fails(shifter, "-i", "test", f"{cache}1025K", "true")
     assert "a perNodeCache of 1049600 bytes at '/cache', where the site allows 1048576" in said
     assert "the type 'ext4'" in fails(shifter, "-i", "test", f"{cache}1M,fs=ext4", "true")
+
+
+def test_a_site_may_give_everybody_a_cache(shifter: Launcher, config: Path) -> None:
+    config.write_text("siteFs=/any:/cache:perNodeCache=size=2M\n")
+    out = shifter.inside("echo x > /cache/y; cat /cache/y; grep ' /cache ' /proc/mounts")
+    assert out.startswith("x\n")
+    assert "size=2048k" in out
