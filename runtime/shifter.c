@@ -76,8 +76,9 @@ int main(int argc, char **argv)
         plan_tell(&plan);
     file = resolve(&job, plan.store, &record);
     envfiles_read(&variables, &job.env_files);
-    environment_build(&environment, &(struct environment_sources){environ, &job, &record, &variables,
-                                                                  plan.modules, &config});
+    environment_build(&environment,
+                      &(struct environment_sources){environ, &job, &record, &variables,
+                                                    plan.modules, &config});
     command = command_choose(&job, &record);
     if (job.action == DRY_RUN) {
         binds_find(&plan);
