@@ -17,7 +17,7 @@ struct bind {
     mode_t type;        /* of the source: S_IFDIR or another */
     uid_t owner;
     mode_t inside;      /* what the image has there; 0: nothing */
-    char *target;       /* in the container, as the image's links lead there; NULL: it is not made */
+    char *target;       /* in the container, as the image's links lead there; NULL: not made */
 };
 
 struct binds {

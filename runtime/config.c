@@ -65,6 +65,17 @@ static void name_idle(const struct config *config, const struct key *key, const 
                 key->kind == KEY_DEPRECATED ? "is deprecated" : "has no effect", key->why);
 }
 
+static int complain_of_key(const struct module *module, const char *name, const char *nearest,
+                           struct complaint *why)
+{
+    char before[96] = "", advice[256];
+
+    if (module != NULL)
+        snprintf(before, sizeof before, "module_%s_", module->name);
+    snprintf(advice, sizeof advice, "did you mean '%s%s'?", before, nearest);
+    return complain(why, advice, "unknown key: '%s%.200s'", before, name);
+}
+
 static int read_line(struct config *config, char *line, struct complaint *why)
 {
     char *equals = strchr(line, '='), *name;
@@ -83,14 +94,8 @@ static int read_line(struct config *config, char *line, struct complaint *why)
         keys = module_keys;
     }
     key = key_find(keys, name);
-    if (key == NULL) {
-        complain(why, "", "unknown key: '%s%.64s%s%.200s'", module != NULL ? "module_" : "",
-                 module != NULL ? module->name : "", module != NULL ? "_" : "", name);
-        snprintf(why->advice, sizeof why->advice, "did you mean '%s%.64s%s%s'?",
-                 module != NULL ? "module_" : "", module != NULL ? module->name : "",
-                 module != NULL ? "_" : "", key_nearest(keys, name)->name);
-        return -1;
-    }
+    if (key == NULL)
+        return complain_of_key(module, name, key_nearest(keys, name)->name, why);
     name_idle(config, key, name, why->line);
     return module != NULL ? setting_of_module(module, key, trim(equals + 1), why)
                           : setting_of_file(config, key, trim(equals + 1), why);

@@ -9,7 +9,7 @@
    Empty lines and those that begin with # say nothing.  `text` is changed, and pointed into. */
 int envfile_parse(struct words *variables, char *text, struct complaint *why);
 
-/* The same of all these files of the node, one after the other; one that is wrong ends the launch. */
+/* The same of all these files of the node, one after the other; a wrong one ends the launch. */
 void envfiles_read(struct words *variables, const struct words *paths);
 
 #endif

@@ -13,7 +13,7 @@ struct json {
 void json_open(struct json *json, const char *name, char bracket);
 void json_close(struct json *json, char bracket);
 
-/* A text, null if it is NULL; bytes that are no UTF-8 are written as Python would (surrogateescape). */
+/* A text, null if it is NULL; bytes that are no UTF-8 as Python's surrogateescape has them. */
 void json_text(struct json *json, const char *name, const char *text);
 
 void json_number(struct json *json, const char *name, unsigned long long number);

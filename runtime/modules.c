@@ -88,7 +88,8 @@ int modules_choose(const struct modules *modules, char *names, const struct modu
     *chosen = must_allocate(modules->count + 1, sizeof(const struct module *));
     if (names == NULL || strcasecmp(trim(names), "none") == 0)
         return 0;
-    for (char *name = strtok_r(names, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest)) {
+    for (char *name = strtok_r(names, ",", &rest); name != NULL;
+         name = strtok_r(NULL, ",", &rest)) {
         const struct module *module;
 
         name = trim(name);

@@ -63,3 +63,17 @@ const char *place_of_caller(char cwd[PATH_MAX])
 
     return getcwd(cwd, PATH_MAX) != NULL && is_directory(cwd, &ignored) ? cwd : NULL;
 }
+
+const char *place_in_callers_words(const char *cwd)
+{
+    const char *words = ambient("PWD");
+    struct stat here, there;
+    char *path;
+
+    if (words == NULL || stat(cwd, &here) < 0 || stat(words, &there) < 0 ||
+        here.st_dev != there.st_dev || here.st_ino != there.st_ino)
+        return NULL;
+    path = must_copy(words);
+    /* What a name in /proc means depends on who asks. */
+    return path_normalise(path) == NULL && !path_within(path, "/proc") ? path : NULL;
+}

@@ -15,4 +15,7 @@ void place_of_store(const struct job *job, const struct config *config, char sto
 const char *place_of_home(int *own);
 const char *place_of_caller(char cwd[PATH_MAX]);
 
+/* What the caller's shell calls his directory `cwd`, links included; or NULL. */
+const char *place_in_callers_words(const char *cwd);
+
 #endif

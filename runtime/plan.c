@@ -165,6 +165,19 @@ static int is_torn(const struct plan *plan, const char *path)
     return 0;
 }
 
+/* Where a link leads from what is shown to where the caller is, as from a home or a siteFs of a
+   short name, the way over the link will do. */
+static void choose_cwd(struct plan *plan)
+{
+    const char *words;
+
+    if (plan->cwd == NULL || is_shown(plan, plan->cwd))
+        return;
+    words = place_in_callers_words(plan->cwd);
+    if (words != NULL && is_shown(plan, words))
+        plan->cwd = words;
+}
+
 /* Home and working directory stand before all that was asked for: that may go over them, or into
    them.  Where another mount shows them they are none of their own, so that ranks in different
    directories of one filesystem can share a container. */
@@ -174,6 +187,7 @@ static void add_callers(struct plan *plan, size_t before)
 
     if (plan->home != NULL && !is_shown(plan, plan->home))
         add(plan, WISH_HOME, plan->home, plan->home);
+    choose_cwd(plan);
     if (plan->cwd != NULL && strcmp(plan->cwd, "/") != 0 && !is_shown(plan, plan->cwd) &&
         !is_torn(plan, plan->cwd))
         add(plan, WISH_CWD, plan->cwd, plan->cwd);

@@ -29,7 +29,7 @@ struct wish {
     const char *module; /* of BY_MODULE */
     unsigned line;      /* in udiRoot.conf, or 0 */
     const char *source, *target;
-    unsigned long attributes; /* MS_RDONLY, MS_NOSUID, MS_NODEV, and MS_PRIVATE or MS_SLAVE or none */
+    unsigned long attributes; /* MS_RDONLY, MS_NOSUID, MS_NODEV, MS_PRIVATE, MS_SLAVE */
     uint64_t size;            /* of a cache */
     int optional;             /* no error if the source is missing */
 };

@@ -1,4 +1,4 @@
-/* The new root without overlayfs, for kernels that lay nothing over anything in a user namespace. */
+/* The new root without overlayfs, for kernels that have none for users. */
 #ifndef SHIFTER_UNDERLAY_H
 #define SHIFTER_UNDERLAY_H
 

@@ -259,6 +259,23 @@ def test_ranks_in_different_directories_of_a_site_ask_for_the_same(
     assert "working directory" in shifter.run("--dry-run", "-i", "test", cwd=site.parent).stdout
 
 
+def test_a_working_directory_behind_a_link_is_reached_over_the_link(
+    shifter: Launcher, config: Path, site: Path
+) -> None:
+    short = site.parent / "short"
+    short.symlink_to(site)
+    config.write_text(f"siteFs={short}\n")
+    for cwd in ("", "/inner"):
+        env: dict[str, str | None] = {"PWD": f"{short}{cwd}"}
+        there = f"{site}{cwd}"
+        assert shifter.inside("/bin/busybox pwd", env=env, cwd=there) == f"{short}{cwd}\n"
+        done = shifter.run("--dry-run", "-i", "test", env=env, cwd=there)
+        assert "working directory" not in done.stdout
+    for wrong in ("/", str(short), "/proc/self/cwd", "inner", f"{short}/inner/../inner"):
+        done = shifter.run("-i", "test", "pwd", env={"PWD": wrong}, cwd=site / "inner")
+        assert done.stdout == f"{site}/inner\n"
+
+
 def test_no_working_directory_keeps_the_site_from_its_places(
     shifter: Launcher, config: Path, site: Path
 ) -> None:
