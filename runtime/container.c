@@ -151,17 +151,13 @@ enum container_role container_enter(struct container *container, const struct no
 
 void container_ready(struct container *container, const struct keeper *keeper)
 {
-    struct keeper_place place;
-
     if (container->name[0] == '\0')
         return;
     founded = NULL;
-    if (keeper_wait(keeper, &place) < 0)
-        warn("this container is shared with nobody: its keeper has died");
-    else if (state_write(container->file, container->key, container->key_length, &place) < 0)
-        warn("this container is shared with nobody: no room in '%s'", container->node.path);
-    else
+    if (state_write(container->file, container->key, container->key_length) == 0)
         keeper_begin(keeper);
+    else
+        warn("this container is shared with nobody: no room in '%s'", container->node.path);
     /* Closing the file frees the lock: who waits finds it ready, or founds another. */
     close(container->file);
 }

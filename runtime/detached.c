@@ -31,7 +31,7 @@ pid_t fork_silently(void)
     return (pid_t)syscall(SYS_clone, UNTRACED, 0, 0, 0, 0);
 }
 
-void wait_for_child(pid_t child, const char *what)
+void wait_for_child(pid_t child, const char *fact)
 {
     int status = 0;
     pid_t ended;
@@ -39,9 +39,9 @@ void wait_for_child(pid_t child, const char *what)
     do
         ended = waitpid(child, &status, __WALL);
     while (ended < 0 && errno == EINTR);
-    MUST(ended, "cannot %s", what);
+    MUST(ended, "%s", fact);
     if (status != 0)
-        fail(WIFEXITED(status) ? WEXITSTATUS(status) : 0, NULL, "cannot %s", what);
+        fail(WIFEXITED(status) ? WEXITSTATUS(status) : 0, NULL, "%s", fact);
 }
 
 static void close_from(int first)

@@ -10,8 +10,8 @@
    SIGCHLD that the caller has blocked would stay pending until the application unblocks it. */
 pid_t fork_silently(void);
 
-/* Wait for the end of such a child; fails if it did not end well, saying that it cannot `what`. */
-void wait_for_child(pid_t child, const char *what);
+/* Wait for the end of such a child; fails with `fact` if it did not end well. */
+void wait_for_child(pid_t child, const char *fact);
 
 /* Leave all of the caller's behind.  The `count` descriptors `wanted` become 3, 4, and so on (a
    negative one leaves its number closed), `errors` becomes the standard error; all others are

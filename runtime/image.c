@@ -17,8 +17,8 @@ void image_open(struct image *image, int file)
 {
     int go[2], errors[2];
 
-    server_find(&image->server);
     image->server.image = file;
+    server_find(&image->server);
     image->server.fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     if (image->server.fuse < 0)
         fail(errno, FUSE_HINT, "cannot open '/dev/fuse'");
@@ -83,5 +83,5 @@ void image_check(const struct image *image, const char *target)
     error = errno;
     fail(error, "is the image damaged? see shifter-admin verify",
          "cannot read the image: '%s' said '%s'",
-         strrchr(image->server.program, '/') + 1, last_words(image->errors, text));
+         server_name(&image->server), last_words(image->errors, text));
 }

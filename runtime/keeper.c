@@ -12,13 +12,16 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What the keeper finds where, after its standard streams. */
-enum { GO_FD = 3, ACK_FD, ERRORS_FD, WATCH_FD, NODE_FD, FILES = 5 };
+enum { GO_FD = 3, ERRORS_FD, WATCH_FD, NODE_FD, FILES = 4 };
 
 /* How long it waits for more ranks, after the last one. */
 enum { LINGER_MS = 1000, LINGER_MOST_MS = 60000 };
+
+#define CANNOT_START "cannot start the image's server"
 
 enum event { QUIET, ENDED };
 
@@ -104,20 +107,53 @@ static enum event linger(const struct keeping *keeping)
     return event;
 }
 
-/* Let the founder go on, and see how it ends.  With neither server nor watch it would not be
-   seen: then it is over for further ranks as soon as nobody comes. */
-static void keep_open(struct keeping *keeping, const struct keeper_place *place)
+/* Hold the founder's mount namespace; if he is gone by now, that of another rank. */
+static int hold(const struct keeping *keeping, int file)
 {
-    char byte = 0;
+    struct namespaces found = {-1, -1};
+    struct state state;
+    char path[64];
 
-    if (write(ACK_FD, place, sizeof *place) == sizeof *place)
-        byte = next_byte();
+    snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeping->founder);
+    found.mount = open(path, O_RDONLY | O_CLOEXEC);
+    if (found.mount >= 0 || file < 0)
+        return found.mount;
+    state_read(&state, file);
+    if (!state.ready || state.founder != keeping->founder || state_open(&state, &found) < 0)
+        return -1;
+    close(found.user);
+    return found.mount;
+}
+
+/* Now the application starts, and needs the processors more than we do. */
+static void stay_out_of_the_way(void)
+{
+    const struct timespec nap = {0, 20 * 1000000};
+
+    nanosleep(&nap, NULL);
+}
+
+/* With neither server nor watch the end would not be seen: then it is over for further ranks as
+   soon as nobody comes. */
+static void keep_open(struct keeping *keeping, struct keeper_place *place)
+{
+    char byte = next_byte();
+    int file;
+
     if (byte == 0)
         return;
     if (byte != ready)
         keeping->watch = -1;
     close(GO_FD);
-    close(ACK_FD);
+    stay_out_of_the_way();
+    file = openat(keeping->node.directory, keeping->name,
+                  O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+    if (place->mount < 0)
+        place->mount = hold(keeping, file);
+    if (place->mount < 0)
+        return;
+    state_keep(file, place);
+    close(file);
     if (linger(keeping) == ENDED)
         return;
     close(place->mount);
@@ -128,31 +164,30 @@ static void keep_open(struct keeping *keeping, const struct keeper_place *place)
 static _Noreturn void keep(struct keeping *keeping)
 {
     struct keeper_place place = {getpid(), -1, -1};
-    char path[64];
 
     keeping->errors = keeping->errors < 0 ? -1 : ERRORS_FD;
     keeping->watch = keeping->watch < 0 ? -1 : WATCH_FD;
     keeping->node.directory = NODE_FD;
     /* Before the privileges go: the founder has them all, and only who has as many may look. */
     if (next_byte() == mounted) {
-        snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeping->founder);
-        place.mount = open(path, O_RDONLY | O_CLOEXEC);
+        char path[64];
+
         snprintf(path, sizeof path, "/proc/%d/ns/user", keeping->founder);
         place.user = open(path, O_RDONLY | O_CLOEXEC);
-    }
-    MUST(privileges_drop(), "cannot drop privileges");
-    if (place.user >= 0 && place.mount >= 0)
+        place.mount = hold(keeping, -1);
+        MUST(privileges_drop(), "cannot drop privileges");
         keep_open(keeping, &place);
-    sweep_own(&keeping->node, keeping->name, place.pid);
+    }
+    sweep_own(&keeping->node, keeping->name, keeping->founder);
     node_close(&keeping->node);
     _exit(EXIT_SUCCESS);
 }
 
 /* In a child of the launcher, which ends at once: they must be no children of what becomes the
    application. */
-static _Noreturn void start(struct keeping *keeping, const struct image *image, int go, int ack)
+static _Noreturn void start(struct keeping *keeping, const struct image *image, int go)
 {
-    const int files[FILES] = {go, ack, keeping->errors, keeping->watch, keeping->node.directory};
+    const int files[FILES] = {go, keeping->errors, keeping->watch, keeping->node.directory};
     pid_t child = image->server.fuse < 0 ? 1 : fork();
 
     if (child == 0)
@@ -170,28 +205,27 @@ static _Noreturn void start(struct keeping *keeping, const struct image *image, 
 void keeper_start(struct keeper *keeper, const struct node *node, const char *name,
                   const struct image *image)
 {
-    static const char what[] = "start the image's server";
     struct keeping keeping = {.node = *node,
                               .founder = getpid(),
                               .linger = linger_ms(),
                               .errors = image->errors};
-    int go[2], ack[2];
-    pid_t child;
+    int go[2];
 
     snprintf(keeping.name, sizeof keeping.name, "%s", name);
-    MUST(pipe2(go, O_CLOEXEC), "cannot %s", what);
-    MUST(pipe2(ack, O_CLOEXEC), "cannot %s", what);
+    MUST(pipe2(go, O_CLOEXEC), CANNOT_START);
     /* A user may have so many of them; without one the end of the server must do. */
     keeping.watch = keeper->watch = inotify_init1(IN_CLOEXEC);
-    child = fork_silently();
-    MUST(child, "cannot %s", what);
-    if (child == 0)
-        start(&keeping, image, go[0], ack[1]);
-    wait_for_child(child, what);
+    keeper->child = fork_silently();
+    MUST(keeper->child, CANNOT_START);
+    if (keeper->child == 0)
+        start(&keeping, image, go[0]);
     close(go[0]);
-    close(ack[1]);
     keeper->go = go[1];
-    keeper->ack = ack[0];
+}
+
+void keeper_started(const struct keeper *keeper)
+{
+    wait_for_child(keeper->child, CANNOT_START);
 }
 
 void keeper_hold(const struct keeper *keeper)
@@ -205,16 +239,6 @@ void keeper_watch(struct keeper *keeper, const char *path)
         close(keeper->watch);
         keeper->watch = -1;
     }
-}
-
-int keeper_wait(const struct keeper *keeper, struct keeper_place *place)
-{
-    ssize_t got;
-
-    do
-        got = read(keeper->ack, place, sizeof *place);
-    while (got < 0 && errno == EINTR);
-    return got == sizeof *place ? 0 : -1;
 }
 
 void keeper_begin(const struct keeper *keeper)

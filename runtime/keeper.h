@@ -13,12 +13,12 @@
 #include "state.h"
 
 struct keeper {
-    int go;    /* what is written here tells it how far we are; its end, that we are dead */
-    int ack;   /* where it says which namespaces it has open */
-    int watch; /* an inotify instance that it shares with us */
+    int go;      /* what is written here tells it how far we are; its end, that we are dead */
+    int watch;   /* an inotify instance that it shares with us */
+    pid_t child; /* who starts it and the server, and has to be waited for */
 };
 
-/* Start the image's server, if it is to have one, and the keeper of the container whose file in
+/* Begin to start the image's server, if it is to have one, and the keeper of the container whose file in
    the node directory is `name`, if that is not empty; in the container's user namespace, and not
    yet in its mount namespace. */
 void keeper_start(struct keeper *keeper, const struct node *node, const char *name,
@@ -30,10 +30,10 @@ void keeper_hold(const struct keeper *keeper);
 /* `path` is on the container's own tmpfs: watch for its end. */
 void keeper_watch(struct keeper *keeper, const char *path);
 
-/* Wait until it has the namespaces, and say where; -1 if it is dead. */
-int keeper_wait(const struct keeper *keeper, struct keeper_place *place);
-
 /* The container is ready: begin to keep it. */
 void keeper_begin(const struct keeper *keeper);
+
+/* Before the application starts, which has no children. */
+void keeper_started(const struct keeper *keeper);
 
 #endif

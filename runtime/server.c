@@ -3,8 +3,11 @@
 #include "detached.h"
 #include "fail.h"
 #include "privileges.h"
+#include "serve/fuse.h"
+#include "serve/squashfs.h"
 
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +49,23 @@ static int find(char path[PATH_MAX], const char *program)
     return 0;
 }
 
+const char *server_name(const struct server *server)
+{
+    const char *slash = strrchr(server->program, '/');
+
+    return slash == NULL ? "shifter" : slash + 1;
+}
+
 void server_find(struct server *server)
 {
+    enum squashfs_kind kind = squashfs_kind(server->image);
+
+    server->program[0] = '\0';
+    if (kind == SQUASHFS_DAMAGED)
+        fail(0, "is the image damaged? see shifter-admin verify",
+             "cannot read the image: it is no squashfs file");
+    if (kind == SQUASHFS_OURS)
+        return;
     for (size_t at = 0; at < sizeof programs / sizeof programs[0]; at++) {
         if (!find(server->program, programs[at]))
             continue;
@@ -77,13 +95,19 @@ static void wait_for_mount(void)
 void server_run(const struct server *server)
 {
     const int files[FILES] = {server->fuse, server->image, server->go};
-    char *const argv[] = {strrchr(server->program, '/') + 1, (char *)"-f",
+    char *const argv[] = {(char *)(uintptr_t)server_name(server), (char *)"-f",
                           (char *)"/proc/self/fd/4", (char *)"/dev/fd/3", NULL};
     char *const environment[] = {(char *)"PATH=/usr/local/bin:/usr/bin:/bin", (char *)"LANG=C",
                                  NULL};
 
     detach(files, FILES, server->errors);
     MUST(privileges_drop(), "cannot drop privileges");
+    if (server->program[0] == '\0') {
+        struct service *service = fuse_open(IMAGE_FD);
+
+        wait_for_mount();
+        fuse_serve(service, FUSE_FD);
+    }
     wait_for_mount();
     execve(server->program, argv, environment);
     fail(errno, NULL, "cannot execute '%s'", server->program);

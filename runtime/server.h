@@ -5,12 +5,14 @@
 #include <limits.h>
 
 struct server {
-    char program[PATH_MAX];
+    char program[PATH_MAX]; /* empty: this one */
     int image, fuse, go, errors;
 };
 
-/* Find the program that serves images; fails if this node has none. */
+/* Find who can serve `image`: we ourselves what our worker builds; else the program of squashfuse,
+   and fails if this node has none. */
 void server_find(struct server *server);
+const char *server_name(const struct server *server);
 
 /* Become the server, as soon as `go` has a byte.  Runs in a child of the keeper. */
 _Noreturn void server_run(const struct server *server);

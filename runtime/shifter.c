@@ -120,6 +120,7 @@ static void make_container(struct container *container, int file, const struct p
         keeper_hold(&keeper);
     }
     umask(mask);
+    keeper_started(&keeper);
     container_ready(container, &keeper);
 }
 

@@ -65,15 +65,13 @@ static int take_key(struct state *state, const char **at, const char *end)
     return take(at, end, "\n");
 }
 
-static int take_keeper(struct keeper_place *keeper, const char **at, const char *end)
+static int take_pid(const char **at, const char *end, pid_t *pid, char after)
 {
-    uint64_t pid, user, mount;
+    uint64_t number;
 
-    if (!take(at, end, "keeper ") || !take_number(at, end, &pid, ' ') ||
-        !take_number(at, end, &user, ' ') || !take_number(at, end, &mount, '\n') ||
-        pid > INT32_MAX || user > INT32_MAX || mount > INT32_MAX)
+    if (!take_number(at, end, &number, after) || number > INT32_MAX)
         return 0;
-    *keeper = (struct keeper_place){(pid_t)pid, (int)user, (int)mount};
+    *pid = (pid_t)number;
     return 1;
 }
 
@@ -85,8 +83,9 @@ void state_parse(struct state *state, const char *text, size_t length)
     state->ready = take(&at, end, FIRST_LINE) && take_key(state, &at, end) &&
                    take(&at, end, "user ") && take_number(&at, end, &state->user, '\n') &&
                    take(&at, end, "mount ") && take_number(&at, end, &state->mount, '\n') &&
-                   take_keeper(&state->keeper, &at, end) && take(&at, end, "ready\n");
-    state->ranks = at;
+                   take(&at, end, "founder ") && take_pid(&at, end, &state->founder, '\n') &&
+                   take(&at, end, "ready\n");
+    state->lines = at;
 }
 
 void state_read(struct state *state, int file)
@@ -110,7 +109,7 @@ static uint64_t inode_of(const char *path)
     return stat(path, &status) == 0 ? status.st_ino : 0;
 }
 
-int state_write(int file, const char *key, size_t key_length, const struct keeper_place *keeper)
+int state_write(int file, const char *key, size_t key_length)
 {
     char *text = NULL;
     size_t length = 0;
@@ -121,9 +120,8 @@ int state_write(int file, const char *key, size_t key_length, const struct keepe
         return -1;
     fprintf(out, FIRST_LINE "key %zu\n", key_length);
     fwrite(key, 1, key_length, out);
-    fprintf(out, "\nuser %" PRIu64 "\nmount %" PRIu64 "\nkeeper %d %d %d\nready\n%d\n",
-            inode_of("/proc/self/ns/user"), inode_of("/proc/self/ns/mnt"), keeper->pid,
-            keeper->user, keeper->mount, getpid());
+    fprintf(out, "\nuser %" PRIu64 "\nmount %" PRIu64 "\nfounder %d\nready\n%d\n",
+            inode_of("/proc/self/ns/user"), inode_of("/proc/self/ns/mnt"), getpid(), getpid());
     if (fclose(out) != 0)
         return -1;
     put = write(file, text, length);
@@ -140,15 +138,22 @@ void state_join(int file)
     (void)ignored;
 }
 
-/* A namespace's file, if it is the one that we look for: a pid may be somebody else's by now. */
-static int open_namespace(uint64_t inode, const char *format, pid_t pid, int number)
+void state_keep(int file, const struct keeper_place *keeper)
 {
-    char path[64];
-    struct stat status;
-    int fd;
+    char line[64];
+    int length = snprintf(line, sizeof line, "keeper %d %d %d\n", keeper->pid, keeper->user,
+                          keeper->mount);
+    ssize_t ignored = write(file, line, (size_t)length);
 
-    snprintf(path, sizeof path, format, pid, number);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    (void)ignored;
+}
+
+/* A namespace's file, if it is the one that we look for: a pid may be somebody else's by now. */
+static int open_namespace(uint64_t inode, const char *path)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
     if (fd >= 0 && (fstat(fd, &status) < 0 || status.st_ino != inode)) {
         close(fd);
         fd = -1;
@@ -157,30 +162,55 @@ static int open_namespace(uint64_t inode, const char *format, pid_t pid, int num
 }
 
 static int open_both(const struct state *state, struct namespaces *namespaces, const char *user,
-                     const char *mount, const struct keeper_place *place)
+                     const char *mount)
 {
-    namespaces->mount = open_namespace(state->mount, mount, place->pid, place->mount);
+    namespaces->mount = open_namespace(state->mount, mount);
     if (namespaces->mount < 0)
         return -1;
-    namespaces->user = open_namespace(state->user, user, place->pid, place->user);
+    namespaces->user = open_namespace(state->user, user);
     if (namespaces->user >= 0)
         return 0;
     close(namespaces->mount);
     return -1;
 }
 
+static int open_of_rank(const struct state *state, struct namespaces *namespaces, pid_t pid)
+{
+    char user[32], mount[32];
+
+    snprintf(user, sizeof user, "/proc/%d/ns/user", pid);
+    snprintf(mount, sizeof mount, "/proc/%d/ns/mnt", pid);
+    return open_both(state, namespaces, user, mount);
+}
+
+static int open_of_keeper(const struct state *state, struct namespaces *namespaces,
+                          const char **at, const char *end)
+{
+    char user[48], mount[48];
+    pid_t pid, user_fd, mount_fd;
+
+    if (!take_pid(at, end, &pid, ' ') || !take_pid(at, end, &user_fd, ' ') ||
+        !take_pid(at, end, &mount_fd, '\n'))
+        return -1;
+    snprintf(user, sizeof user, "/proc/%d/fd/%d", pid, user_fd);
+    snprintf(mount, sizeof mount, "/proc/%d/fd/%d", pid, mount_fd);
+    return open_both(state, namespaces, user, mount);
+}
+
 int state_open(const struct state *state, struct namespaces *namespaces)
 {
-    const char *at = state->ranks, *end = at + strlen(at);
-    uint64_t pid;
+    const char *at = state->lines, *end = at + strlen(at);
+    pid_t pid;
 
-    if (open_both(state, namespaces, "/proc/%d/fd/%d", "/proc/%d/fd/%d", &state->keeper) == 0)
-        return 0;
-    while (take_number(&at, end, &pid, '\n')) {
-        const struct keeper_place rank = {(pid_t)(pid & INT32_MAX), 0, 0};
-
-        if (open_both(state, namespaces, "/proc/%d/ns/user", "/proc/%d/ns/mnt", &rank) == 0)
+    while (at < end) {
+        if (take(&at, end, "keeper ")) {
+            if (open_of_keeper(state, namespaces, &at, end) == 0)
+                return 0;
+        } else if (!take_pid(&at, end, &pid, '\n')) {
+            return -1;
+        } else if (open_of_rank(state, namespaces, pid) == 0) {
             return 0;
+        }
     }
     return -1;
 }

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Who can be asked for the namespaces: the keeper has them under these descriptors, for a while. */
+/* Who has the namespaces open, and as which descriptors: the keeper, for a while. */
 struct keeper_place {
     pid_t pid;
     int user, mount;
@@ -17,8 +17,8 @@ struct state {
     const char *key; /* not ended by NUL */
     size_t key_length;
     uint64_t user, mount; /* inodes of the namespaces */
-    struct keeper_place keeper;
-    const char *ranks; /* lines of pids */
+    pid_t founder;
+    const char *lines; /* of ranks and of the keeper */
 };
 
 struct namespaces {
@@ -39,9 +39,12 @@ void state_parse(struct state *state, const char *text, size_t length);
 /* The same of an open file; the text is from malloc. */
 void state_read(struct state *state, int file);
 
-/* Make the container ready: its namespaces are the caller's own.  -1 and errno if the node has no
-   room for that. */
-int state_write(int file, const char *key, size_t key_length, const struct keeper_place *keeper);
+/* Make the container ready: its namespaces are the caller's own, and he is its founder.  -1 and
+   errno if the node has no room for that. */
+int state_write(int file, const char *key, size_t key_length);
+
+/* Add the keeper. */
+void state_keep(int file, const struct keeper_place *keeper);
 
 /* Add the caller to the ranks; a line that does not fit is one rank less that can be asked. */
 void state_join(int file);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-void sweep_own(const struct node *node, const char *name, pid_t keeper)
+void sweep_own(const struct node *node, const char *name, pid_t founder)
 {
     int file = openat(node->directory, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     struct state state;
@@ -16,7 +16,7 @@ void sweep_own(const struct node *node, const char *name, pid_t keeper)
         return;
     if (state_lock(file, F_WRLCK, 1) == 0 && state_is_there(file)) {
         state_read(&state, file);
-        if (!state.ready || state.keeper.pid == keeper)
+        if (!state.ready || state.founder == founder)
             unlinkat(node->directory, name, 0);
     }
     close(file);

@@ -7,8 +7,8 @@
 #include <sys/types.h>
 
 /* Remove the file of a container that has ended, or was never made, unless it is another's by now:
-   `keeper` is who kept it. */
-void sweep_own(const struct node *node, const char *name, pid_t keeper);
+   ours is the one of this founder. */
+void sweep_own(const struct node *node, const char *name, pid_t founder);
 
 /* Remove the files of all containers in which nobody lives, but not `except`. */
 void sweep_dead(const struct node *node, const char *except);

@@ -1,34 +1,74 @@
-"""Time ``shifter`` beside Charliecloud's ``ch-run``: the same squashfs file, an ordinary user."""
+"""Time ``shifter`` beside its peers and beside bare floors: one image, an ordinary user.
+
+The command is ``date``, which prints the clock: what counts is when the last of all ranks that
+were released at once is in its program.  Systems take turns, round by round, and medians count.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.helpers import debian, registry, users
 
 _PROGRAMS = Path(sys.executable).parent
+_CLOCK = ("date", "+%s.%N")
+_HELD = ("sh", "-c", "date +%s.%N; sleep 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A way to run a command in the image: what comes before the command.
+
+    ``most`` is how many ranks at once it is asked for; ``fresh`` that nothing of the last launch
+    may be left when the next begins.
+    """
+
+    name: str
+    before: Sequence[str]
+    most: int = 1_000_000
+    fresh: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 21
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11, help="(%(default)s)")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 64], help="(%(default)s)")
+    parser.add_argument("--slow", action="store_true", help="podman, too")
+    options = parser.parse_args()
     with (
         registry.serving() as address,
         users.ordinary() as user,
         users.directory(user) as home,
     ):
+        program = built(home)
         name = debian.push(address)
-        with users.acting_as(user):
+        with users.acting_as(user), ExitStack() as stack:
             os.chdir(home)
-            measure(Site(home=home, name=name), rounds)
+            site = Site(home=home, name=name, program=program)
+            measure(site, options.rounds, options.ranks, stack, slow=options.slow)
+            print_calls(site)
             os.chdir("/")
+
+
+def built(home: Path) -> Path:
+    """Build what starts ranks; return it."""
+    program = home / "ranks"
+    source = Path(__file__).with_name("ranks.c")
+    subprocess.run(["cc", "-O2", "-static", "-o", program, source], check=True)
+    return program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +77,7 @@ class Site:
 
     home: Path
     name: str
+    program: Path
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -45,51 +86,156 @@ class Site:
             "HOME": str(self.home),
             "USER": str(os.getuid()),
             "SHIFTER_STORE": str(self.home / "store"),
+            "XDG_RUNTIME_DIR": str(self.home),
         }
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, **more: str) -> str:
         """Run COMMAND; return what it prints."""
         done = subprocess.run(
             command,
-            env=self.environment,
+            env={**self.environment, **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
-            sys.exit(f"launch: {' '.join(command)} ended with {done.returncode}: {done.stderr}")
+            raise FailedError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
         return done.stdout
 
-    def time(self, *command: str) -> float:
-        """Return how many milliseconds COMMAND takes."""
-        started = time.monotonic()
-        self.run(*command)
-        return 1000 * (time.monotonic() - started)
+    def ranks(self, system: System, number: int, command: Sequence[str]) -> float:
+        """Return when the last of NUMBER ranks on SYSTEM was in its program, in ms."""
+        start = (str(self.program), "start", str(number))
+        return float(self.run(*start, *system.before, *command, **system.environment))
 
 
-def measure(site: Site, rounds: int) -> None:
-    shifterimg = str(_PROGRAMS / "shifterimg")
+class FailedError(Exception):
+    """A launch failed; this says how."""
+
+
+@contextmanager
+def held(site: Site, tree: Path) -> Iterator[int]:
+    """Hold namespaces with TREE as their root; yield the pid of who does."""
+    command = [str(site.program), "hold", str(tree)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout
+        yield int(process.stdout.readline())
+        process.terminate()
+
+
+def systems(site: Site, stack: ExitStack, *, slow: bool) -> Iterator[System]:
+    """Yield all that are measured."""
+    shifterimg, shifter = (str(_PROGRAMS / name) for name in ("shifterimg", "shifter"))
     site.run(shifterimg, "pull", site.name)
     file = site.run(shifterimg, "path", site.name).strip()
-    mountpoint = site.home / "mountpoint"
+    tree, mountpoint = site.home / "tree", site.home / "mountpoint"
+    subprocess.run(
+        ["unsquashfs", "-q", "-n", "-no-xattrs", "-d", tree, file],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
     mountpoint.mkdir()
-    ours = (str(_PROGRAMS / "shifter"), f"--image={site.name}", "true")
-    theirs = ("ch-run", f"--mount={mountpoint}", file, "--", "true")
-    site.time(*ours)
-    site.time(*theirs)
-    pairs = [(site.time(*ours), site.time(*theirs)) for _ in range(rounds)]
-    a, b = (statistics.median(times) for times in zip(*pairs, strict=True))
-    print(f"A  shifter --image=... true    {a:6.1f} ms, median of {rounds}")
-    print(f"B  ch-run IMAGE.sqsh -- true   {b:6.1f} ms")
-    print(f"A / B: {a / b:.2f}")
-    print_calls(site, ours)
+    yield System(name="native", before=())
+    program = str(site.program)
+    yield System(name="floor: namespaces, bind, pivot", before=(program, "enter", str(tree)))
+    holder = stack.enter_context(held(site, tree))
+    yield System(name="floor: join", before=(program, "join", str(holder)))
+    image = f"--image={site.name}"
+    yield System(name="shifter", before=(shifter, image), fresh=True)
+    stack.enter_context(_kept(site, shifter, image))
+    # Of another job, so that the first can be fresh.
+    environment = {"SLURM_JOB_ID": "1"}
+    yield System(name="shifter, joining", before=(shifter, image), environment=environment)
+    ch_run = ("ch-run", f"--mount={mountpoint}")
+    yield System(name="ch-run IMAGE.sqsh", before=(*ch_run, file, "--"))
+    yield System(
+        name="ch-run IMAGE.sqsh --join",
+        before=(*ch_run, "--join", "--join-ct=RANKS", "--join-tag=bench", file, "--"),
+    )
+    yield System(name="ch-run DIRECTORY", before=("ch-run", str(tree), "--"))
+    if shutil.which("bwrap"):
+        binds = ("--bind", str(tree), "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc")
+        yield System(name="bwrap DIRECTORY", before=("bwrap", *binds))
+    if slow and shutil.which("podman"):
+        rootfs = ("podman", "run", "--rm", "--net=host", "--rootfs", str(tree))
+        yield System(name="podman run --rootfs", before=rootfs, most=16)
 
 
-def print_calls(site: Site, command: tuple[str, ...]) -> None:
+@contextmanager
+def _kept(site: Site, shifter: str, image: str) -> Iterator[None]:
+    environment = {**site.environment, "SLURM_JOB_ID": "1"}
+    process = subprocess.Popen(
+        [shifter, image, "sleep", "100000"], env=environment, stdin=subprocess.DEVNULL
+    )
+    yield
+    process.kill()
+    process.wait()
+
+
+def measure(
+    site: Site, rounds: int, numbers: Sequence[int], stack: ExitStack, *, slow: bool
+) -> None:
+    """Print a table: for each number of ranks, ended at once and held alive."""
+    found = list(systems(site, stack, slow=slow))
+    columns = [(number, command) for number in numbers for command in (_CLOCK, _HELD)]
+    times: dict[tuple[str, int, bool], list[float]] = {}
+    failed: dict[str, str] = {}
+    for turn in range(rounds):
+        for system in found:
+            for number, command in columns:
+                if number > system.most or (command is _HELD and number == 1):
+                    continue
+                if command is _HELD and turn % 3:
+                    continue
+                if system.fresh:
+                    _until_ended()
+                ranks = str(number)
+                before = [word.replace("RANKS", ranks) for word in system.before]
+                turned = System(name=system.name, before=before, environment=system.environment)
+                try:
+                    value = site.ranks(turned, number, command)
+                except FailedError as error:
+                    failed[f"{system.name}, {number} ranks"] = str(error)[-300:]
+                    continue
+                times.setdefault((system.name, number, command is _HELD), []).append(value)
+    _print(found, columns, times, failed)
+
+
+def _until_ended() -> None:
+    """Wait until no container of ours lingers, but that of the job."""
+    directory = Path(f"/dev/shm/shifter_lite.{os.getuid()}")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and len(list(directory.glob("c.*"))) > 1:
+        time.sleep(0.01)
+
+
+def _print(
+    found: Sequence[System],
+    columns: Sequence[tuple[int, Sequence[str]]],
+    times: Mapping[tuple[str, int, bool], list[float]],
+    failed: Mapping[str, str],
+) -> None:
+    titles = [f"{n}{' held' if c is _HELD else ''}" for n, c in columns if (n, c) != (1, _HELD)]
+    head = "ms until the last rank is in main, medians"
+    print(f"{head:44}" + "".join(f"{title:>10}" for title in titles))
+    for system in found:
+        cells = []
+        for number, command in columns:
+            if (number, command) == (1, _HELD):
+                continue
+            values = times.get((system.name, number, command is _HELD))
+            cells.append(f"{statistics.median(values):10.1f}" if values else f"{'-':>10}")
+        print(f"{system.name:44}" + "".join(cells))
+    for name, said in failed.items():
+        print(f"FAILED {name}: {said}")
+
+
+def print_calls(site: Site) -> None:
     """Say what one launch asks of the store's filesystem, and of the network."""
+    _until_ended()
     log = site.home / "trace"
     calls = "trace=open,openat,openat2,socket"
+    command = (str(_PROGRAMS / "shifter"), f"--image={site.name}", "true")
     site.run("strace", "-f", "-y", "-qq", "-e", calls, "-o", str(log), *command)
     lines = log.read_text(errors="replace").splitlines()
     store = re.compile(rf"= [0-9]+<{re.escape(str(site.home / 'store'))}(/.*)?>$")
@@ -101,4 +247,5 @@ def print_calls(site: Site, command: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     main()

@@ -2,11 +2,11 @@
 # shellcheck disable=SC2034  # those who source this use the lists
 # What the scripts need of a machine, brought about if it is missing.  Sourced from the clone's root.
 
-building=(gcc libc6-dev make python3 python3-venv)
+building=(gcc libc6-dev libzstd-dev make python3 python3-venv)
 running=(squashfuse)
 serving=(docker-registry mmdebstrap)
 testing=(busybox-static charliecloud-runtime fuse3 glusterfs-client munge openssl shellcheck skopeo slurm-wlm squashfs-tools squashfs-tools-ng strace tinycdb umoci)
-comparing=(charliecloud-builders podman)
+comparing=(bubblewrap charliecloud-builders podman)
 # mmdebstrap of an ordinary user needs user namespaces with many ids.
 ((UID == 0)) || serving+=(uidmap)
 

@@ -1,0 +1,47 @@
+/* Blocks of a squashfs file, decompressed once and kept while they are in use. */
+#ifndef SHIFTER_BLOCKS_H
+#define SHIFTER_BLOCKS_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct block {
+    uint64_t position; /* in the file */
+    uint64_t next;     /* of metadata: of the block behind it */
+    uint32_t stored;   /* its size there, as the file has it */
+    int kept;          /* whether it is what the file has there */
+    uint64_t used;     /* when it was last asked for */
+    int users;         /* who read it now: it must stay */
+    int busy;          /* being read; others wait */
+    int error;         /* errno of reading it, or 0 */
+    size_t length;
+    unsigned char *bytes;
+};
+
+/* A cache of blocks that are all at most `largest` bytes long. */
+struct blocks {
+    int file;
+    uint64_t end; /* of the squashfs in the file */
+    size_t largest, count;
+    int headed; /* a block begins with two bytes that say how long it is, as metadata does */
+    struct block *list;
+    uint64_t clock;
+    pthread_mutex_t lock;
+    pthread_cond_t ready;
+};
+
+/* -1 and errno if there is no memory. */
+int blocks_begin(struct blocks *blocks, int file, uint64_t end, size_t largest, size_t count,
+                 int headed);
+
+/* Free them. */
+void blocks_end(struct blocks *blocks);
+
+/* Get the block at `position`, which is `stored` bytes long in the file, and `plain` if it is not
+   compressed; if blocks are headed, it says so itself.  It stays until blocks_put.  NULL and errno:
+   EIO if it is not what it should be. */
+struct block *blocks_get(struct blocks *blocks, uint64_t position, uint32_t stored, int plain);
+void blocks_put(struct blocks *blocks, struct block *block);
+
+#endif
