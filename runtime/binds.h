@@ -1,39 +1,44 @@
-/* What of the host is seen in the container. */
+/* What of the host is seen in the container: the wishes of a plan, found on this node. */
 #ifndef SHIFTER_BINDS_H
 #define SHIFTER_BINDS_H
+
+#include "plan.h"
 
 #include <limits.h>
 #include <stddef.h>
 #include <sys/types.h>
 
-enum { BINDS_MOST = 8 };
-
-enum bind_kind { STANDARD, HOME, CWD };
-
 struct bind {
-    const char *path;         /* on the host, and in the container as its own links resolve it */
-    int source;               /* the host's directory */
-    int tree;                 /* its mounts, copied and ready to be attached; -1: none */
-    unsigned long attributes; /* MS_NOSUID, MS_NODEV: put on it and on all mounts beneath */
-    enum bind_kind kind;
-    mode_t inside;         /* what the image has there; 0: nothing */
-    char target[PATH_MAX]; /* in the container, without links; empty if it is not made */
+    const struct wish *wish;
+    const char *path;   /* of the source */
+    const char *wanted; /* where it shall be in the container */
+    int tree;           /* the source's mounts, copied and ready to be attached; -1: none … */
+    int source;         /* … but the host's directory or file itself; -1: no need of it */
+    mode_t type;        /* of the source: S_IFDIR or another */
+    uid_t owner;
+    mode_t inside;      /* what the image has there; 0: nothing */
+    char *target;       /* in the container, as the image's links lead there; NULL: not made */
 };
 
 struct binds {
-    struct bind list[BINDS_MOST];
-    size_t count;
+    const struct plan *plan;
+    struct bind *list;
+    size_t count, room;
 };
 
-/* Open the sources and copy their mounts.  In the mount namespace, while the host's root is still whole: a bind can be
-   made of no other namespace's mount.  `home` and `cwd` may be NULL. */
-void binds_open(struct binds *binds, const char *home, const char *cwd);
+/* Look at each source, so that an automounter brings it before our namespaces, in which it cannot;
+   one that is missing and must not be ends the launch here, before anything is made. */
+void binds_find(const struct plan *plan);
+
+/* Open the sources and copy their mounts.  In the mount namespace, before root_begin, while the
+   host's root is still whole: a bind can be made of no other namespace's mount. */
+void binds_open(struct binds *binds, const struct plan *plan);
 
 /* Decide which are made, and where, and make the mount points that the image lacks.  `etc` is
    where the image's /etc is: nothing is put over it. */
-void binds_plan(struct binds *binds, uid_t caller, const char *etc);
+void binds_plan(struct binds *binds, const char *etc);
 
 /* Mount them into the new root. */
-void binds_mount(const struct binds *binds);
+void binds_mount(const struct binds *binds, const char *etc);
 
 #endif

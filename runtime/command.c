@@ -1,10 +1,45 @@
 #include "command.h"
 
 #include "fail.h"
+#include "files.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static size_t count(char *const *words)
+{
+    size_t length = 0;
+
+    while (words[length] != NULL)
+        length++;
+    return length;
+}
+
+char **command_choose(const struct job *job, const struct record *record)
+{
+    const struct words *entry = &record->entrypoint, *arguments = &record->cmd;
+    size_t given = count(job->command), at = 0;
+    char **command;
+
+    if (!job->entrypoint_asked)
+        return job->command;
+    command = must_allocate(entry->count + arguments->count + given + 2, sizeof *command);
+    if (job->entrypoint != NULL)
+        command[at++] = (char *)job->entrypoint;
+    else
+        for (size_t word = 0; word < entry->count; word++)
+            command[at++] = (char *)entry->list[word];
+    for (size_t word = 0; word < given; word++)
+        command[at++] = job->command[word];
+    if (given == 0 && job->entrypoint == NULL)
+        for (size_t word = 0; word < arguments->count; word++)
+            command[at++] = (char *)arguments->list[word];
+    if (at == 0)
+        fail(0, "write --entrypoint=COMMAND, or a command",
+             "the image '%s' names neither an entrypoint nor a command", job->image);
+    return command;
+}
 
 static const char *image_workdir(const struct record *record)
 {
@@ -41,11 +76,10 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
              "cannot start in '%s' in the container", workdir);
 }
 
-void command_run(const struct job *job, char **environment)
+void command_run(char **command, char **environment)
 {
     static char shell[] = "/bin/sh";
     char *alone[] = {getenv("SHELL"), NULL};
-    char **command = job->command;
 
     if (command[0] == NULL) {
         if (alone[0] == NULL || alone[0][0] != '/' || access(alone[0], X_OK) < 0)

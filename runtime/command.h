@@ -5,10 +5,14 @@
 #include "args.h"
 #include "record.h"
 
+/* What to run: the arguments, or as --entrypoint says, or a shell.  Ended by NULL; inside or not,
+   for the shell is looked at only by command_run. */
+char **command_choose(const struct job *job, const struct record *record);
+
 /* Go where the application shall start; `cwd` is the caller's directory, or NULL. */
 void command_enter_workdir(const struct job *job, const struct record *record, const char *cwd);
 
-/* Become the application. */
-_Noreturn void command_run(const struct job *job, char **environment);
+/* Become the application; without a command, a shell. */
+_Noreturn void command_run(char **command, char **environment);
 
 #endif

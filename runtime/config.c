@@ -2,51 +2,181 @@
 
 #include "fail.h"
 #include "files.h"
+#include "settings.h"
 
-#include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define CONFIG_FILE SYSCONFDIR "/shifter/udiRoot.conf"
+#define NODE_FILE SYSCONFDIR "/shifter/udiRoot.conf"
 
-/* Join each line that ends with a backslash to the next, with one blank, as Shifter does. */
-static void join_lines(char *text)
+uint64_t text_hash(const char *bytes, size_t length)
 {
-    for (char *at = strchr(text, '\\'); at != NULL; at = strchr(at + 1, '\\'))
-        if (at[1] == '\n')
-            at[0] = at[1] = ' ';
+    uint64_t hash = 0xCBF29CE484222325u;
+
+    for (size_t at = 0; at < length; at++)
+        hash = (hash ^ (unsigned char)bytes[at]) * 0x100000001B3u;
+    return hash;
 }
 
-static char *trim(char *text)
+/* Cut the next line from `*text`: one that ends with a backslash is joined to the next, by
+   blanks, but a comment is not.  `*line` is the number of the next one. */
+static char *next_line(char **text, unsigned *line)
 {
-    size_t length;
+    char *start = *text, *end = start;
 
-    while (isspace((unsigned char)*text))
-        text++;
-    length = strlen(text);
-    while (length > 0 && isspace((unsigned char)text[length - 1]))
-        text[--length] = '\0';
-    return text;
+    start += strspn(start, " \t");
+    for (;; end++) {
+        end += strcspn(end, "\n");
+        ++*line;
+        if (*end == '\0' || end == *text || end[-1] != '\\' || *start == '#')
+            break;
+        end[-1] = end[0] = ' ';
+    }
+    *text = *end == '\n' ? end + 1 : end;
+    *end = '\0';
+    return trim(start);
 }
 
-const char *config_store(void)
+/* Take `module_NAME_KEY` apart; `key` becomes KEY. */
+static struct module *find_module(struct config *config, char **key, struct complaint *why)
 {
-    char *text = text_read(CONFIG_FILE), *rest = NULL;
-    const char *store = NULL;
+    char *name = *key + strlen("module_"), *end = strchr(name, '_');
+    struct module *module;
 
-    if (text == NULL) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            fail(errno, NULL, "cannot read '%s'", CONFIG_FILE);
+    if (end == NULL) {
+        complain(why, "write module_NAME_KEY=VALUE", "unknown key: '%.200s'", *key);
         return NULL;
     }
-    join_lines(text);
-    for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
-        char *equals = strchr(line, '=');
+    *end = '\0';
+    module = module_named(&config->modules, name);
+    if (module == NULL)
+        complain(why, "a name has neither '_' nor '/', '.' in front, nor blanks",
+                 "no name of a module: '%.200s'", name);
+    *key = end + 1;
+    return module;
+}
 
-        if (line[0] == '#' || equals == NULL)
-            continue;
-        *equals = '\0';
-        if (strcmp(trim(line), "imagePath") == 0)
-            store = trim(equals + 1);
+/* Name a key that does nothing, to who asked for it. */
+static void name_idle(const struct config *config, const struct key *key, const char *written,
+                      unsigned line)
+{
+    if (config->checked != NULL && (key->kind == KEY_NO_EFFECT || key->kind == KEY_DEPRECATED))
+        fprintf(config->checked, "%s:%u: '%s' %s: %s\n", config->path, line, written,
+                key->kind == KEY_DEPRECATED ? "is deprecated" : "has no effect", key->why);
+}
+
+static int complain_of_key(const struct module *module, const char *name, const char *nearest,
+                           struct complaint *why)
+{
+    char before[96] = "", advice[256];
+
+    if (module != NULL)
+        snprintf(before, sizeof before, "module_%s_", module->name);
+    snprintf(advice, sizeof advice, "did you mean '%s%s'?", before, nearest);
+    return complain(why, advice, "unknown key: '%s%.200s'", before, name);
+}
+
+static int read_line(struct config *config, char *line, struct complaint *why)
+{
+    char *equals = strchr(line, '='), *name;
+    struct module *module = NULL;
+    const struct key *keys = file_keys, *key;
+
+    if (equals == NULL)
+        return complain(why, "write KEY=VALUE; a comment begins with '#'",
+                        "no '=' in the line: '%.200s'", line);
+    *equals = '\0';
+    name = trim(line);
+    if (strncmp(name, "module_", strlen("module_")) == 0) {
+        module = find_module(config, &name, why);
+        if (module == NULL)
+            return -1;
+        keys = module_keys;
     }
-    return store != NULL && store[0] != '\0' ? store : NULL;
+    key = key_find(keys, name);
+    if (key == NULL)
+        return complain_of_key(module, name, key_nearest(keys, name)->name, why);
+    name_idle(config, key, name, why->line);
+    return module != NULL ? setting_of_module(module, key, trim(equals + 1), why)
+                          : setting_of_file(config, key, trim(equals + 1), why);
+}
+
+int config_parse(struct config *config, char *text, struct complaint *why)
+{
+    unsigned next = 1;
+
+    while (*text != '\0') {
+        char *line;
+
+        why->line = next;
+        line = next_line(&text, &next);
+        if (line[0] != '\0' && line[0] != '#' && read_line(config, line, why) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static const char *named_by(const char *variable)
+{
+    const char *value = getenv(variable);
+
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+/* The file of somebody who has his own store, or NULL. */
+static const char *users_file(char path[PATH_MAX])
+{
+    const char *home = named_by("HOME"), *configs = named_by("XDG_CONFIG_HOME");
+
+    if (configs != NULL && configs[0] == '/')
+        path_format(path, "%s/shifter-lite/udiRoot.conf", configs);
+    else if (home != NULL && home[0] == '/')
+        path_format(path, "%s/.config/shifter-lite/udiRoot.conf", home);
+    else
+        return NULL;
+    return path;
+}
+
+enum presence { DEMANDED, EXPECTED, PERHAPS };
+
+/* Read the file `path`; 0 if it need not be there, and is not.  Of one that is only perhaps there,
+   in what the caller calls his home, it is no error either that he may not look. */
+static int read_file(struct config *config, const char *path, enum presence presence)
+{
+    struct complaint why = {0, "", ""};
+    size_t length;
+    char *text = bytes_read(path, &length);
+
+    if (text == NULL) {
+        if (presence != DEMANDED && (errno == ENOENT || errno == ENOTDIR))
+            return 0;
+        if (presence == PERHAPS && errno == EACCES)
+            return 0;
+        fail(errno, NULL, "cannot read '%s'", path);
+    }
+    config->path = must_copy(path);
+    config->text_hash = text_hash(text, length);
+    if (strlen(text) != length)
+        fail(0, NULL, "'%s' is no text", path);
+    if (config_parse(config, text, &why) < 0)
+        fail_complaining(&why, path);
+    return 1;
+}
+
+void config_read(struct config *config)
+{
+    const char *chosen = named_by("SHIFTER_CONFIG");
+    char path[PATH_MAX];
+
+    if (chosen != NULL) {
+        read_file(config, chosen, DEMANDED);
+        return;
+    }
+    if (!read_file(config, NODE_FILE, EXPECTED) && users_file(path) != NULL)
+        read_file(config, path, PERHAPS);
+}
+
+void config_read_file(struct config *config, const char *path)
+{
+    read_file(config, path, DEMANDED);
 }

@@ -1,5 +1,6 @@
 #include "environment.h"
 
+#include "fail.h"
 #include "files.h"
 
 #include <stdio.h>
@@ -8,53 +9,179 @@
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-static size_t count(const char *const *list)
-{
-    size_t length = 0;
+/* Variables of the node's linker and C library: they lead programs to files of the node that in
+   the container are others, or none.  Shifter's own launcher is set-uid, and the linker takes the
+   same ones from it. */
+static const char *const kept_out[] = {
+    "GCONV_PATH",  "GETCONF_DIR", "GLIBC_TUNABLES", "HOSTALIASES",      "LOCALDOMAIN",
+    "LOCPATH",     "MALLOC_TRACE", "NIS_PATH",      "NLSPATH",          "RESOLV_HOST_CONF",
+    "RES_OPTIONS", "TMPDIR",       "TZDIR",
+};
 
-    while (list[length] != NULL)
-        length++;
-    return length;
+static size_t name_length(const char *entry)
+{
+    return strcspn(entry, "=");
 }
 
-static char **find(char **environment, const char *entry)
+static char **find(const struct environment *environment, const char *entry)
 {
-    size_t length = strcspn(entry, "=") + 1;
+    size_t length = name_length(entry);
 
-    while (*environment != NULL && strncmp(*environment, entry, length) != 0)
-        environment++;
-    return environment;
+    for (size_t at = 0; at < environment->count; at++)
+        if (strncmp(environment->list[at], entry, length) == 0 &&
+            environment->list[at][length] == '=')
+            return &environment->list[at];
+    return NULL;
 }
 
-/* What is no NAME=value cannot be set; there is room for one more entry. */
-static void set(char **environment, const char *entry)
+static void grow(struct environment *environment)
 {
-    if (entry[0] != '=' && strchr(entry, '=') != NULL)
-        *find(environment, entry) = (char *)entry;
+    environment->room = environment->room == 0 ? 128 : 2 * environment->room;
+    environment->list = reallocarray(environment->list, environment->room, sizeof(char *));
+    environment->by = reallocarray(environment->by, environment->room, sizeof(char *));
+    if (environment->list == NULL || environment->by == NULL)
+        fail(ENOMEM, NULL, "cannot go on");
 }
 
-static const char *pair(const char *name, const char *value)
+static void add(struct environment *environment, const char *entry, const char *by)
 {
-    size_t size = strlen(name) + strlen(value) + 2;
-    char *entry = must_allocate(1, size);
-
-    snprintf(entry, size, "%s=%s", name, value);
-    return entry;
+    if (environment->count + 1 >= environment->room)
+        grow(environment);
+    environment->list[environment->count] = (char *)entry;
+    environment->by[environment->count++] = by;
+    environment->list[environment->count] = NULL;
 }
 
-char **environment_build(char *const *caller, const struct record *record, const char *request)
+/* What is no NAME=value cannot be set. */
+static void set(struct environment *environment, const char *entry, const char *by)
 {
-    size_t callers = count((const char *const *)caller), images = count(record->env);
-    char **environment = must_allocate(callers + images + 4, sizeof *environment);
+    char **place = find(environment, entry);
 
-    memcpy(environment, caller, callers * sizeof *environment);
-    for (size_t at = 0; at < images; at++)
+    if (entry[0] == '=' || strchr(entry, '=') == NULL)
+        return;
+    if (place == NULL) {
+        add(environment, entry, by);
+        return;
+    }
+    *place = (char *)entry;
+    environment->by[place - environment->list] = by;
+}
+
+static void unset(struct environment *environment, const char *name)
+{
+    char **place = find(environment, name);
+    size_t at;
+
+    if (place == NULL)
+        return;
+    at = (size_t)(place - environment->list);
+    memmove(place, place + 1, (environment->count - at) * sizeof *place);
+    memmove(&environment->by[at], &environment->by[at + 1],
+            (environment->count - at - 1) * sizeof *environment->by);
+    environment->count--;
+}
+
+/* Put the value of `entry` before or behind what is there, with a colon between. */
+static void join(struct environment *environment, const char *entry, int behind, const char *by)
+{
+    char **place = find(environment, entry), *both = NULL;
+    size_t name = name_length(entry);
+    const char *value = entry + name + 1, *old = place != NULL ? *place + name + 1 : "";
+
+    if (old[0] == '\0') {
+        set(environment, entry, by);
+        return;
+    }
+    if (asprintf(&both, "%.*s=%s:%s", (int)name, entry, behind ? old : value,
+                 behind ? value : old) < 0)
+        fail(ENOMEM, NULL, "cannot go on");
+    set(environment, both, by);
+}
+
+static void set_all(struct environment *environment, const struct words *words, const char *by)
+{
+    for (size_t at = 0; at < words->count; at++)
+        set(environment, words->list[at], by);
+}
+
+static void edit(struct environment *environment, const struct edits *edits, const char *by)
+{
+    set_all(environment, &edits->set, by);
+    for (size_t at = 0; at < edits->append.count; at++)
+        join(environment, edits->append.list[at], 1, by);
+    for (size_t at = 0; at < edits->prepend.count; at++)
+        join(environment, edits->prepend.list[at], 0, by);
+    for (size_t at = 0; at < edits->unset.count; at++)
+        unset(environment, edits->unset.list[at]);
+}
+
+static int is_kept_out(const char *entry)
+{
+    size_t length = name_length(entry);
+
+    if (strncmp(entry, "LD_", 3) == 0)
+        return 1;
+    for (size_t at = 0; at < sizeof kept_out / sizeof kept_out[0]; at++)
+        if (strlen(kept_out[at]) == length && memcmp(kept_out[at], entry, length) == 0)
+            return 1;
+    return 0;
+}
+
+/* The caller's; not looked up one by one, for nothing was set before. */
+static void pass_on(struct environment *environment, char *const *caller)
+{
+    for (; *caller != NULL; caller++)
+        if (!is_kept_out(*caller))
+            add(environment, *caller, "caller");
+}
+
+static const char *joined(const char *first, char between, const char *second)
+{
+    size_t size = strlen(first) + strlen(second) + 2;
+    char *text = must_allocate(1, size);
+
+    snprintf(text, size, "%s%c%s", first, between, second);
+    return text;
+}
+
+static void set_image(struct environment *environment, const struct job *job,
+                      const struct record *record)
+{
+    set(environment, joined("SHIFTER_IMAGEREQUEST", '=', job->request), "shifter");
+    set(environment, joined("SHIFTER_IMAGE", '=', record->id), "shifter");
+    for (size_t at = 0; at < record->env.count; at++)
         /* The caller's home is bound in; the image's is somebody else's. */
-        if (strncmp(record->env[at], "HOME=", strlen("HOME=")) != 0)
-            set(environment, record->env[at]);
-    set(environment, pair("SHIFTER_IMAGE", record->id));
-    set(environment, pair("SHIFTER_IMAGEREQUEST", request));
-    if (*find(environment, DEFAULT_PATH) == NULL)
-        set(environment, DEFAULT_PATH);
-    return environment;
+        if (strncmp(record->env.list[at], "HOME=", strlen("HOME=")) != 0)
+            set(environment, record->env.list[at], "image");
+}
+
+/* A name alone is set as it is with the caller, if it is there. */
+static void set_options(struct environment *environment, const struct words *options)
+{
+    for (size_t at = 0; at < options->count; at++) {
+        const char *entry = options->list[at], *value = NULL;
+
+        if (strchr(entry, '=') == NULL) {
+            value = getenv(entry);
+            if (value == NULL)
+                continue;
+            entry = joined(entry, '=', value);
+        }
+        set(environment, entry, "--env");
+    }
+}
+
+void environment_build(struct environment *environment, const struct environment_sources *from)
+{
+    memset(environment, 0, sizeof *environment);
+    if (!from->job->clear_env)
+        pass_on(environment, from->caller);
+    set_image(environment, from->job, from->record);
+    set_all(environment, from->files, "--env-file");
+    set_options(environment, &from->job->env);
+    for (const struct module *const *at = from->modules; *at != NULL; at++)
+        edit(environment, &(*at)->env, joined("module", ' ', (*at)->name));
+    edit(environment, &from->config->env, "site");
+    if (find(environment, DEFAULT_PATH) == NULL)
+        set(environment, DEFAULT_PATH, "shifter");
 }

@@ -1,10 +1,31 @@
-/* The application's environment: the caller's, the image's over it, and what we add. */
+/* The application's environment, and who set what in it. */
 #ifndef SHIFTER_ENVIRONMENT_H
 #define SHIFTER_ENVIRONMENT_H
 
+#include "args.h"
+#include "config.h"
 #include "record.h"
 
-/* From malloc, ended by NULL; the strings are shared with `caller` and the record. */
-char **environment_build(char *const *caller, const struct record *record, const char *request);
+#include <stddef.h>
+
+struct environment {
+    char **list; /* NAME=value …, ended by NULL */
+    const char **by; /* of each, who set it last */
+    size_t count, room;
+};
+
+/* What it is made of, the later over the earlier. */
+struct environment_sources {
+    char *const *caller;
+    const struct job *job;       /* its options */
+    const struct record *record; /* the image */
+    const struct words *files;   /* of --env-file */
+    const struct module *const *modules; /* ended by NULL */
+    const struct config *config;
+};
+
+/* Put it together: the caller's, ours, the image's, those of files and of options, the modules',
+   the site's. */
+void environment_build(struct environment *environment, const struct environment_sources *from);
 
 #endif

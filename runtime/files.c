@@ -32,32 +32,49 @@ int path_within(const char *path, const char *directory)
     return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
 }
 
-static char *read_all(int fd)
+char *path_join(const char *directory, const char *rest)
+{
+    size_t size = strlen(directory) + strlen(rest) + 2;
+    char *path = must_allocate(1, size);
+
+    rest += rest[0] == '/';
+    snprintf(path, size, "%s%s%s", directory, rest[0] != '\0' ? "/" : "", rest);
+    return path;
+}
+
+static char *read_all(int fd, size_t *length)
 {
     char *text = malloc(TEXT_MAX + 1);
-    size_t length = 0;
     ssize_t got = 1;
 
     if (text == NULL)
         return NULL;
-    while (got > 0 && length < TEXT_MAX) {
-        got = read(fd, text + length, TEXT_MAX - length);
+    *length = 0;
+    while (got > 0 && *length < TEXT_MAX) {
+        got = read(fd, text + *length, TEXT_MAX - *length);
         if (got < 0 && errno == EINTR)
             got = 1;
         else if (got > 0)
-            length += (size_t)got;
+            *length += (size_t)got;
     }
-    if (got < 0 || length == TEXT_MAX) {
+    if (got < 0 || *length == TEXT_MAX) {
         if (got >= 0)
             errno = EFBIG;
         free(text);
         return NULL;
     }
-    text[length] = '\0';
+    text[*length] = '\0';
     return text;
 }
 
 char *text_read(const char *path)
+{
+    size_t length;
+
+    return bytes_read(path, &length);
+}
+
+char *bytes_read(const char *path, size_t *length)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat status;
@@ -68,7 +85,7 @@ char *text_read(const char *path)
         return NULL;
     if (fstat(fd, &status) == 0) {
         if (S_ISREG(status.st_mode))
-            text = read_all(fd);
+            text = read_all(fd, length);
         else
             errno = EINVAL;
     }
@@ -80,7 +97,12 @@ char *text_read(const char *path)
 
 void text_write(const char *path, const char *text)
 {
-    size_t length = strlen(text), done = 0;
+    bytes_write(path, text, strlen(text));
+}
+
+void bytes_write(const char *path, const char *text, size_t length)
+{
+    size_t done = 0;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 
     MUST(fd, "cannot create '%s'", path);

@@ -16,12 +16,19 @@ void path_format(char path[PATH_MAX], const char *format, ...)
 /* Whether `path` is `directory` or lies beneath it, by their text. */
 int path_within(const char *path, const char *directory);
 
+/* `directory`, a slash, and `rest`, which may begin with one or be empty; from malloc. */
+char *path_join(const char *directory, const char *rest);
+
 /* The bytes of a regular file, with a NUL after them, from malloc; NULL and errno if it cannot be
    read or holds more than TEXT_MAX bytes. */
 char *text_read(const char *path);
 
+/* The same of a file that may hold NULs. */
+char *bytes_read(const char *path, size_t *length);
+
 /* Create `path`, which must not exist, readable for all. */
 void text_write(const char *path, const char *text);
+void bytes_write(const char *path, const char *bytes, size_t length);
 
 /* malloc, strdup: there is nothing to be done without memory. */
 void *must_allocate(size_t count, size_t size);

@@ -14,6 +14,10 @@
    exist stands as it is written.  Returns the mode of what is there, or 0. */
 mode_t inside_resolve(const char *path, char resolved[PATH_MAX]);
 
+/* Open what `path`, an absolute one, is in the tree that is open on `root`, as if it were the root;
+   -1 and errno.  Where the kernel cannot do that, nothing on the way may be a link. */
+int inside_open(int root, const char *path);
+
 /* Whether the image has a directory with something in it at `resolved`. */
 int inside_is_used(const char *resolved);
 

@@ -168,9 +168,12 @@ static _Noreturn void keep(struct keeping *keeping)
     keeping->errors = keeping->errors < 0 ? -1 : ERRORS_FD;
     keeping->watch = keeping->watch < 0 ? -1 : WATCH_FD;
     keeping->node.directory = NODE_FD;
-    place.user = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
     /* Before the privileges go: the founder has them all, and only who has as many may look. */
     if (next_byte() == mounted) {
+        char path[64];
+
+        snprintf(path, sizeof path, "/proc/%d/ns/user", keeping->founder);
+        place.user = open(path, O_RDONLY | O_CLOEXEC);
         place.mount = hold(keeping, -1);
         MUST(privileges_drop(), "cannot drop privileges");
         keep_open(keeping, &place);

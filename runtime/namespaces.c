@@ -59,20 +59,37 @@ static void write_proc(const char *path, const char *text)
     close(fd);
 }
 
-/* The caller's uid and gid map to themselves, so files keep their owners and no set-uid helper is
-   needed.  setgroups must be denied before gid_map is written (user_namespaces(7)); supplementary
-   groups stay in force, though they have no name inside. */
-void namespaces_enter_user(void)
+/* What the caller's uid and gid are called in the namespace that was made, and in the one above.
+   setgroups must be denied before gid_map is written (user_namespaces(7)); supplementary groups
+   stay in force, though they have no name inside. */
+static void map(uid_t uid, gid_t gid, uid_t uid_above, gid_t gid_above)
 {
     char uid_map[64], gid_map[64];
 
-    snprintf(uid_map, sizeof uid_map, "%u %u 1", geteuid(), geteuid());
-    snprintf(gid_map, sizeof gid_map, "%u %u 1", getegid(), getegid());
-    if (unshare(CLONE_NEWUSER) < 0)
-        refused("create a user namespace");
+    snprintf(uid_map, sizeof uid_map, "%u %u 1", uid, uid_above);
+    snprintf(gid_map, sizeof gid_map, "%u %u 1", gid, gid_above);
     write_proc("/proc/self/setgroups", "deny");
     write_proc("/proc/self/gid_map", gid_map);
     write_proc("/proc/self/uid_map", uid_map);
+}
+
+/* The caller's uid and gid map to themselves, so files keep their owners and no set-uid helper is
+   needed. */
+void namespaces_enter_user(int as_root)
+{
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+
+    if (unshare(CLONE_NEWUSER) < 0)
+        refused("create a user namespace");
+    map(as_root ? 0 : uid, as_root ? 0 : gid, uid, gid);
+}
+
+void namespaces_leave_root(uid_t uid, gid_t gid)
+{
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        refused("create a user namespace in the container");
+    map(uid, gid, 0, 0);
 }
 
 /* What the host mounts later still arrives (automounted homes); nothing of ours leaves. */

@@ -1,7 +1,5 @@
 #include "record.h"
 
-#include "files.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -67,22 +65,28 @@ static const char **single(struct singles *found, const char *field, size_t leng
     return NULL;
 }
 
+/* The list that a field belongs to, or NULL. */
+static struct words *list(struct record *record, const char *field)
+{
+    if (strncmp(field, "env=", 4) == 0)
+        return &record->env;
+    if (strncmp(field, "entrypoint=", 11) == 0)
+        return &record->entrypoint;
+    return strncmp(field, "cmd=", 4) == 0 ? &record->cmd : NULL;
+}
+
 static const char *read_fields(struct record *record, const char *field, const char *end,
                                struct singles *found)
 {
-    size_t count = 0, fields = 1;
-
-    for (const char *at = field; at < end; at++)
-        fields += *at == '\0';
-    record->env = must_allocate(fields, sizeof *record->env);
     for (; field < end; field += strlen(field) + 1) {
         const char *equals = strchr(field, '=');
+        struct words *words = list(record, field);
         const char **place;
 
         if (equals == NULL)
             return "a field without '='";
-        if (strncmp(field, "env=", 4) == 0)
-            record->env[count++] = equals + 1;
+        if (words != NULL)
+            words_add(words, equals + 1);
         place = single(found, field, (size_t)(equals - field));
         if (place != NULL && *place != NULL)
             return "a field stands twice";

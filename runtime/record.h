@@ -2,6 +2,8 @@
 #ifndef SHIFTER_RECORD_H
 #define SHIFTER_RECORD_H
 
+#include "words.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,7 +13,8 @@ struct record {
     char id[ID_LENGTH + 1];
     uint64_t size;
     const char *workdir; /* or NULL */
-    const char **env;    /* NAME=value …, ended by NULL */
+    struct words env;    /* NAME=value … */
+    struct words entrypoint, cmd;
 };
 
 enum record_answer { RECORD_READ, RECORD_DAMAGED, RECORD_NEWER };

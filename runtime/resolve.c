@@ -163,14 +163,14 @@ static void bide(struct resolution *found)
     found->waited += pause;
 }
 
-void resolve_begin(struct resolution *found, const struct job *job)
+void resolve_begin(struct resolution *found, const struct job *job, const char *store)
 {
     memset(found, 0, sizeof *found);
     found->job = job;
     found->newest.directory = found->index = -1;
     if (reference_normalise(job->image, found->key) < 0)
         fail(0, NAME_HINT, "not an image name: '%s'", job->image);
-    args_store(job, found->store);
+    path_format(found->store, "%s", store);
 }
 
 void resolve(struct resolution *found, const struct node *node)

@@ -21,8 +21,8 @@ struct resolution {
     long waited;              /* ms, for what may pass */
 };
 
-/* Begin to look for the job's image. */
-void resolve_begin(struct resolution *found, const struct job *job);
+/* Begin to look for the job's image in `store`. */
+void resolve_begin(struct resolution *found, const struct job *job, const char *store);
 
 /* Find what its name means. */
 void resolve(struct resolution *found, const struct node *node);

@@ -1,20 +1,20 @@
 #include "root.h"
 
 #include "fail.h"
-#include "files.h"
 #include "inside.h"
-#include "skeleton.h"
+#include "underlay.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Every host has it, and no part of it is ever bound into a container: so a tmpfs of ours over it
-   is in nobody's way, and cannot be carried along by a recursive bind as one on /tmp would be. */
+/* Every host has it, and what of it is bound into a container has been copied before: so a tmpfs
+   of ours over it is in nobody's way, and no recursive bind carries it along. */
 #define BUILDING_SITE "/etc"
+
+#define WRITTEN_DIR "written"
 
 void root_begin(void)
 {
@@ -26,55 +26,67 @@ void root_begin(void)
     MUST(mkdir(ROOT_DIR, 0755), "cannot make a directory on the tmpfs");
 }
 
-/* The text of a file in the image: as the description has it, which costs nothing, or read; what
-   is no readable file there has none. */
-static const char *image_text(const char *described, const char *path)
+/* Where what is written in a container goes: memory, which is freed with it. */
+static void make_written(unsigned percent)
 {
-    char resolved[PATH_MAX], at[PATH_MAX];
-    mode_t mode;
-    char *text = NULL;
+    char size[32];
 
-    if (described != NULL)
-        return described;
-    mode = inside_resolve(path, resolved);
-    path_format(at, IMAGE_DIR "%s", resolved);
-    if (S_ISREG(mode))
-        text = text_read(at);
-    return text != NULL ? text : must_copy("");
+    snprintf(size, sizeof size, "mode=0700,size=%u%%", percent);
+    MUST(mkdir(WRITTEN_DIR, 0700), "cannot make a directory on the tmpfs");
+    MUST(mount("writable", WRITTEN_DIR, "tmpfs", MS_NOSUID | MS_NODEV, size),
+         "cannot mount a tmpfs to be written to");
+    MUST(mkdir(WRITTEN_DIR "/upper", 0755), "cannot make a directory on the tmpfs");
+    MUST(mkdir(WRITTEN_DIR "/work", 0700), "cannot make a directory on the tmpfs");
 }
 
-static void add_identity(const struct identity *who, const struct description *description,
-                         const char *etc)
-{
-    char path[PATH_MAX];
+#define LAYERS "lowerdir=" SKELETON_DIR ":" IMAGE_DIR
+#define WRITTEN_LAYERS "upperdir=" WRITTEN_DIR "/upper,workdir=" WRITTEN_DIR "/work"
 
-    skeleton_directory(etc);
-    path_format(path, "%s/passwd", etc);
-    skeleton_file(path, identity_passwd(who, image_text(description->passwd, "/etc/passwd")));
-    path_format(path, "%s/group", etc);
-    skeleton_file(path, identity_group(who, image_text(description->group, "/etc/group")));
+/* Files that are written are copied up, with their attributes: in a user namespace overlayfs keeps
+   its own notes in those that users may set. */
+static void lay_writable(unsigned percent)
+{
+    struct stat status;
+
+    make_written(percent);
+    MUST(stat(SKELETON_DIR, &status), "cannot set up the root");
+    MUST(chmod(WRITTEN_DIR "/upper", status.st_mode & 07777), "cannot set up the root");
+    if (mount("shifter", ROOT_DIR, "overlay", MS_NOSUID | MS_NODEV,
+              LAYERS "," WRITTEN_LAYERS ",userxattr") < 0)
+        fail(errno,
+             "the kernel must allow overlayfs in a user namespace: Linux 5.11 or newer "
+             "(root: modprobe overlay)",
+             "cannot make the root writable");
 }
 
-void root_build(struct binds *binds, const struct identity *who,
+/* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
+   namespace by itself: no question reaches the image's server. */
+static void lay_read_only(void)
+{
+    if (mount("shifter", ROOT_DIR, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, LAYERS) == 0)
+        return;
+    /* Kernels before 5.11 do not let users, and some have no overlayfs. */
+    if (errno != EPERM && errno != ENODEV && errno != EINVAL)
+        fail(errno, NULL, "cannot lay the container's own files over the image");
+    underlay_build();
+}
+
+void root_build(struct binds *binds, const struct etc *etc, const struct identity *who,
                 const struct description *description)
 {
-    char etc[PATH_MAX];
+    char place[PATH_MAX];
     struct stat status;
 
     MUST(stat(IMAGE_DIR, &status), "cannot read the image");
     MUST(chmod(SKELETON_DIR, status.st_mode & 07777), "cannot set up the root");
-    inside_resolve("/etc", etc);
-    add_identity(who, description, etc);
-    binds_plan(binds, who->uid, etc);
-    /* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
-       namespace by itself: no question reaches the image's server. */
-    if (mount("shifter", ROOT_DIR, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV,
-              "lowerdir=" SKELETON_DIR ":" IMAGE_DIR) < 0)
-        fail(errno,
-             "the kernel must allow overlayfs in a user namespace: Linux 5.11 or newer "
-             "(root: modprobe overlay)",
-             "cannot lay the container's own files over the image");
-    binds_mount(binds);
+    inside_resolve("/etc", place);
+    etc_write(etc, who, description, place);
+    binds_plan(binds, place);
+    if (binds->plan->writable != 0)
+        lay_writable(binds->plan->writable);
+    else
+        lay_read_only();
+    binds_mount(binds, place);
 }
 
 void root_enter(void)

@@ -4,13 +4,14 @@
 
 #include "binds.h"
 #include "description.h"
+#include "etc.h"
 #include "identity.h"
 
-/* Make the place where the root is built, and go there. */
+/* Make the place where the root is built, and go there; after binds_open. */
 void root_begin(void);
 
 /* Build it, once the image is mounted. */
-void root_build(struct binds *binds, const struct identity *who,
+void root_build(struct binds *binds, const struct etc *etc, const struct identity *who,
                 const struct description *description);
 
 /* Make it the root, and nothing of the host's reachable. */

@@ -2,19 +2,26 @@
 #include "args.h"
 #include "batch.h"
 #include "binds.h"
+#include "check.h"
 #include "command.h"
+#include "config.h"
 #include "container.h"
 #include "description.h"
+#include "dry_run.h"
+#include "envfile.h"
 #include "environment.h"
+#include "etc.h"
 #include "fail.h"
-#include "files.h"
+#include "hooks.h"
 #include "identity.h"
 #include "image.h"
 #include "inside.h"
 #include "keeper.h"
 #include "namespaces.h"
 #include "node.h"
+#include "plan.h"
 #include "privileges.h"
+#include "requires.h"
 #include "resolve.h"
 #include "root.h"
 
@@ -45,32 +52,6 @@ static void refuse_privilege(void)
         fail(0, "root: chmod u-s,g-s its program file", "shifter must not be set-uid or set-gid");
 }
 
-static int is_directory(const char *path)
-{
-    struct stat status;
-
-    return path != NULL && path[0] == '/' && stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-/* The caller's home and directory; looked at so that an automounter brings them before our
-   namespaces, in which it cannot. */
-static const char *find_home(void)
-{
-    const char *home = getenv("HOME");
-    struct identity who;
-
-    if (is_directory(home))
-        return home;
-    identity_begin(&who);
-    identity_read(&who);
-    return is_directory(who.home) ? who.home : NULL;
-}
-
-static const char *find_cwd(char cwd[PATH_MAX])
-{
-    return getcwd(cwd, PATH_MAX) != NULL && is_directory(cwd) ? cwd : NULL;
-}
-
 /* Where the caller is, and what he sees there: who is elsewhere cannot share a container. */
 static void write_place(FILE *key, const char *path)
 {
@@ -81,7 +62,7 @@ static void write_place(FILE *key, const char *path)
 }
 
 /* What all who share a container have in common. */
-static char *make_key(const struct resolution *found, const char *home, const char *cwd)
+static char *make_key(const struct resolution *found, const struct plan *plan)
 {
     char *text = NULL;
     size_t length = 0;
@@ -94,51 +75,70 @@ static char *make_key(const struct resolution *found, const char *home, const ch
     write_place(key, "/proc/self/ns/mnt");
     write_place(key, "/");
     batch_write(key);
-    fprintf(key, "store=%s\nid=%s\nhome=%s\ncwd=%s\n", found->store, found->record.id,
-            home != NULL ? home : "", cwd != NULL ? cwd : "");
+    fprintf(key, "store=%s\nid=%s\nconfig=%016" PRIx64 "\n", found->store, found->record.id,
+            plan->config->text_hash);
+    plan_key(plan, key);
     if (fclose(key) != 0)
         fail(errno, NULL, "cannot go on");
     return text;
 }
 
+/* Whether the image's programs can use what the modules bring. */
+static void check_modules(const struct module *const *modules, const char *const *libs)
+{
+    for (; *modules != NULL; modules++)
+        requires_check(libs, (*modules)->name, (const char *const *)(*modules)->requires.list);
+}
+
 /* Make the container, and enter it. */
 static void make_container(struct container *container, int file, struct identity *who,
-                           const char *home, const char *cwd)
+                           const struct plan *plan)
 {
+    struct etc etc;
     struct image image = {.server.fuse = -1, .errors = -1};
     struct description description;
     struct keeper keeper;
     struct binds binds;
     mode_t mask;
 
+    description_read(&description, file);
+    check_modules(plan->modules, description.libs);
+    binds_find(plan);
+    etc_name_sources(who, plan->config);
     identity_read(who);
+    etc_read(&etc, plan->config, who);
     mask = umask(0);
-    namespaces_enter_user();
+    namespaces_enter_user(plan->writable != 0);
     image_open(&image, file);
     keeper_start(&keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();
-    keeper_hold(&keeper);
+    if (plan->writable == 0)
+        keeper_hold(&keeper);
+    binds_open(&binds, plan);
     root_begin();
     keeper_watch(&keeper, ".");
     image_mount(&image, IMAGE_DIR);
-    /* While the server starts. */
-    binds_open(&binds, home, cwd);
-    description_read(&description, file);
     image_check(&image, IMAGE_DIR);
-    root_build(&binds, who, &description);
+    root_build(&binds, &etc, who, &description);
     root_enter();
+    if (plan->writable != 0) {
+        namespaces_leave_root(who->uid, who->gid);
+        keeper_hold(&keeper);
+    }
     umask(mask);
     keeper_started(&keeper);
     container_ready(container, &keeper);
 }
 
 /* Join the container of this image and these options, or be the first. */
-static void enter_container(struct resolution *found, const char *home, const char *cwd)
+static void enter_container(struct resolution *found, const struct plan *plan)
 {
     struct container container;
     struct identity who;
-    struct node node;
+    struct node node, none = {.directory = -1};
+    /* What one launch has written, another may see only if both are of one step. */
+    int is_shared = plan->writable == 0 || batch_is_step();
     int file = -1;
 
     node_open(&node);
@@ -146,8 +146,9 @@ static void enter_container(struct resolution *found, const char *home, const ch
         char *key;
 
         resolve(found, &node);
-        key = make_key(found, home, cwd);
-        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED)
+        key = make_key(found, plan);
+        if (container_enter(&container, is_shared ? &node : &none, key, strlen(key)) ==
+            CONTAINER_JOINED)
             return;
         identity_begin(&who);
         if (resolve_identity(found, &who) == 0)
@@ -156,27 +157,62 @@ static void enter_container(struct resolution *found, const char *home, const ch
             container_leave(&container);
     }
     resolve_end(found);
-    make_container(&container, file, &who, home, cwd);
+    make_container(&container, file, &who, plan);
+}
+
+/* Only look, and change nothing. */
+static _Noreturn void show(const struct job *job, const struct plan *plan,
+                           struct resolution *found)
+{
+    struct environment environment;
+    struct words variables;
+    struct node none = {.directory = -1};
+
+    resolve(found, &none);
+    resolve_end(found);
+    envfiles_read(&variables, &job->env_files);
+    environment_build(&environment,
+                      &(struct environment_sources){environ, job, &found->record, &variables,
+                                                    plan->modules, plan->config});
+    binds_find(plan);
+    dry_run(&(struct dry_run){job, plan, &found->record, &environment,
+                              command_choose(job, &found->record)});
+    exit(EXIT_SUCCESS);
 }
 
 int main(int argc, char **argv)
 {
-    char cwd_text[PATH_MAX];
-    const char *home, *cwd;
     struct job job;
+    struct config config = {0};
+    struct plan plan;
     struct resolution found;
-    char **environment;
+    struct environment environment;
+    struct words variables;
+    char **command;
 
     (void)argc;
     fill_standard_streams();
     refuse_privilege();
     args_read(&job, argv);
-    resolve_begin(&found, &job);
-    home = find_home();
-    cwd = find_cwd(cwd_text);
-    enter_container(&found, home, cwd);
-    environment = environment_build(environ, &found.record, job.image);
-    command_enter_workdir(&job, &found.record, cwd);
+    if (job.action == CHECK_CONFIG) {
+        check_config(job.checked);
+        return EXIT_SUCCESS;
+    }
+    config_read(&config);
+    plan_make(&plan, &job, &config);
+    if (job.verbose)
+        plan_tell(&plan);
+    resolve_begin(&found, &job, plan.store);
+    if (job.action == DRY_RUN)
+        show(&job, &plan, &found);
+    envfiles_read(&variables, &job.env_files);
+    enter_container(&found, &plan);
+    environment_build(&environment,
+                      &(struct environment_sources){environ, &job, &found.record, &variables,
+                                                    plan.modules, &config});
+    command = command_choose(&job, &found.record);
+    command_enter_workdir(&job, &found.record, plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");
-    command_run(&job, environment);
+    hooks_run(plan.modules);
+    command_run(command, environment.list);
 }

@@ -21,19 +21,40 @@ void skeleton_directory(const char *resolved)
         path_format(path, SKELETON_DIR "%.*s", length, resolved);
         path_format(image, IMAGE_DIR "%.*s", length, resolved);
         if (mkdir(path, 0755) == 0) {
+            if (lstat(image, &status) < 0)
+                continue;
             /* Of two directories laid over each other the upper one's mode counts. */
-            if (lstat(image, &status) == 0 && S_ISDIR(status.st_mode))
+            if (S_ISDIR(status.st_mode))
                 MUST(chmod(path, status.st_mode & 07777), "cannot make '%s'", path);
+            else if (*end != '\0')
+                fail(0, NULL, "cannot make '%s' in the container: '%.*s' is a file in the image",
+                     resolved, length, resolved);
         } else if (errno != EEXIST) {
-            fail(errno, NULL, "cannot make '%s'", path);
+            fail(errno, NULL, "cannot make '%s' in the container", resolved);
         }
     }
 }
 
-void skeleton_file(const char *resolved, const char *text)
+void skeleton_file(const char *resolved, const char *bytes, size_t length)
 {
     char path[PATH_MAX];
 
     path_format(path, SKELETON_DIR "%s", resolved);
-    text_write(path, text);
+    bytes_write(path, bytes, length);
+}
+
+void skeleton_mount_point(const char *resolved)
+{
+    char path[PATH_MAX], *slash;
+    struct stat status;
+
+    path_format(path, "%s", resolved);
+    slash = strrchr(path, '/');
+    *slash = '\0';
+    if (slash > path)
+        skeleton_directory(path);
+    path_format(path, SKELETON_DIR "%s", resolved);
+    /* One of the container's own files will do as well. */
+    if (lstat(path, &status) < 0)
+        bytes_write(path, "", 0);
 }

@@ -2,11 +2,16 @@
 #ifndef SHIFTER_SKELETON_H
 #define SHIFTER_SKELETON_H
 
+#include <stddef.h>
+
 /* Make the directory `resolved`, an absolute path without links, and those above it; each that the
    image has too looks as it does there. */
 void skeleton_directory(const char *resolved);
 
-/* Put a file there. */
-void skeleton_file(const char *resolved, const char *text);
+/* Put a file there, whose directory has been made. */
+void skeleton_file(const char *resolved, const char *bytes, size_t length);
+
+/* Make an empty file for a mount to go over, and the directories above it. */
+void skeleton_mount_point(const char *resolved);
 
 #endif

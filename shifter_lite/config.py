@@ -1,8 +1,8 @@
 """Where the store is, and how the site wants images made: read once, checked, frozen.
 
 What every user's program needs, the place of the store, stands in Shifter's own
-``/etc/shifter/udiRoot.conf`` as ``imagePath``, which the launcher reads too.  What
-only workers need stands in ``/etc/shifter/shifter_lite.toml``.
+``udiRoot.conf`` as ``imagePath``, which the launcher reads too.  What only workers need
+stands in ``/etc/shifter/shifter_lite.toml``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shifter_lite import platforms, registries
+from shifter_lite import places, platforms, registries
 from shifter_lite.errors import BadConfig, BadReference
 from shifter_lite.layout import Layout
 from shifter_lite.registries import Registries
@@ -182,7 +182,7 @@ def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
 
     Without any, it is the user's own: ``$XDG_DATA_HOME/shifter-lite``.
     """
-    named = option or environ.get("SHIFTER_STORE") or _image_path(_DIRECTORY / "udiRoot.conf")
+    named = option or environ.get("SHIFTER_STORE") or places.image_path(environ, _DIRECTORY)
     if named:
         return Layout(Path(named).absolute())
     return Layout(_home(environ, "XDG_DATA_HOME", ".local/share"))
@@ -193,36 +193,14 @@ def state_home(environ: Mapping[str, str]) -> Path:
     return _home(environ, "XDG_STATE_HOME", ".local/state")
 
 
-def _image_path(path: Path) -> str:
-    """Return ``imagePath`` of the udiRoot.conf at PATH, or nothing.
-
-    Lines are ``key=value``; ``#`` begins a comment in the first column only, and a
-    backslash at the end of a line continues it.
-    """
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        return ""
-    found = ""
-    for line in text.replace("\\\n", " ").split("\n"):
-        key, equals, value = line.partition("=")
-        if equals and not line.startswith("#") and key.strip() == "imagePath":
-            found = value.strip()
-    return found
-
-
 def _home(environ: Mapping[str, str], variable: str, default: str) -> Path:
-    base = environ.get(variable, "")
-    # The specification of these variables says that relative ones are void.
-    if os.path.isabs(base):
-        return Path(base) / "shifter-lite"
-    home = environ.get("HOME", "")
-    if not os.path.isabs(home):
+    base = places.own(environ, variable, default)
+    if base is None:
         raise BadConfig(
             "there is no store configured, and HOME is not set",
             hint="set SHIFTER_STORE, or use --store",
         )
-    return Path(home) / default / "shifter-lite"
+    return base
 
 
 def read_site(environ: Mapping[str, str]) -> Site:

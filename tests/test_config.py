@@ -25,6 +25,20 @@ def test_the_option_rules_over_the_variable_and_that_over_the_site(directory: Pa
     assert root(None, SHIFTER_STORE="", HOME="/h") == "/site/a"
 
 
+def test_the_launchers_other_places_of_udiroot_conf_count_too(directory: Path) -> None:
+    home = directory / "home"
+    own = home / ".config" / "shifter-lite" / "udiRoot.conf"
+    own.parent.mkdir(parents=True)
+    own.write_text("# imagePath=/no \\\nimagePath=/own\n")
+    chosen = directory / "chosen"
+    chosen.write_text("imagePath \\\n = /chosen\n")
+    assert root(HOME=str(home)) == "/own"
+    assert root(HOME="/h", XDG_CONFIG_HOME=str(home / ".config")) == "/own"
+    assert root(HOME=str(home), SHIFTER_CONFIG=str(chosen)) == "/chosen"
+    (directory / "udiRoot.conf").write_text("system=x\n")
+    assert root(HOME=str(home)) == f"{home}/.local/share/shifter-lite"
+
+
 def test_without_a_site_the_store_is_at_home(directory: Path) -> None:
     assert root(HOME="/h") == "/h/.local/share/shifter-lite"
     assert root(HOME="/h", XDG_DATA_HOME="/d") == "/d/shifter-lite"

@@ -72,7 +72,7 @@ static void try_index(int fd, const struct cdb_make *good)
     if (index_find(fd, "key", &value) == INDEX_FOUND) {
         if (record_read(&record, "key", value.bytes, value.length, &why) == RECORD_READ)
             CHECK(strcmp(record.id, ID) == 0 && record.size == 42);
-        free(record.env);
+        free(record.env.list);
     }
     free(value.bytes);
 }

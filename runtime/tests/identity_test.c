@@ -1,5 +1,4 @@
 /* What the container's passwd and group say. */
-#include "../environment.h"
 #include "../identity.h"
 #include "cdb_make.h"
 
@@ -89,21 +88,6 @@ static void every_group_of_the_callers_has_a_line(void)
           "root:x:0:\ntty:x:5:\nann:x:1000:\nproject:x:2000:ann\ng3000:x:3000:ann\n");
 }
 
-static void the_images_environment_goes_over_the_callers(void)
-{
-    char *caller[] = {(char *)"A=1", (char *)"HOME=/home/ann", (char *)"B=2", NULL};
-    const char *env[] = {"B=3", "C=4", "HOME=/root", "nonsense", "=x", "A", "C=5", "E=", NULL};
-    struct record record = {.id = "f00", .env = env};
-    char **made = environment_build(caller, &record, "debian:12");
-    const char *const wanted[] = {"A=1", "HOME=/home/ann", "B=3", "C=5", "E=", "SHIFTER_IMAGE=f00",
-                                  "SHIFTER_IMAGEREQUEST=debian:12"};
-    size_t count = sizeof wanted / sizeof wanted[0];
-
-    for (size_t at = 0; at < count; at++)
-        CHECK(strcmp(made[at], wanted[at]) == 0);
-    CHECK(strncmp(made[count], "PATH=/usr/local/sbin:", 21) == 0 && made[count + 1] == NULL);
-}
-
 int main(void)
 {
     callers_own_line_is_added();
@@ -113,7 +97,6 @@ int main(void)
     the_images_lines_that_contradict_are_replaced();
     malformed_lines_are_kept_out();
     every_group_of_the_callers_has_a_line();
-    the_images_environment_goes_over_the_callers();
     puts("identity: all claims hold");
     return EXIT_SUCCESS;
 }

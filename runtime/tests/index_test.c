@@ -38,7 +38,7 @@ static enum record_answer read_back(const char *fields)
     CHECK(find("k", &value) == INDEX_FOUND);
     answer = record_read(&record, "k", value.bytes, value.length, &why);
     free(value.bytes);
-    free(record.env);
+    free(record.env.list);
     return answer;
 }
 
@@ -53,9 +53,9 @@ static void a_record_is_read(void)
     CHECK(find("k", &value) == INDEX_FOUND);
     CHECK(record_read(&record, "k", value.bytes, value.length, &why) == RECORD_READ);
     CHECK(strcmp(record.id, ID) == 0 && record.size == 42);
-    CHECK(strcmp(record.env[0], "A=b=c") == 0 && strcmp(record.env[1], "D=") == 0);
-    CHECK(record.env[2] == NULL && strcmp(record.workdir, "/w") == 0);
-    free(record.env);
+    CHECK(strcmp(record.env.list[0], "A=b=c") == 0 && strcmp(record.env.list[1], "D=") == 0);
+    CHECK(record.env.count == 2 && strcmp(record.workdir, "/w") == 0);
+    free(record.env.list);
     /* The sum covers the key. */
     CHECK(record_read(&record, "K", value.bytes, value.length, &why) == RECORD_DAMAGED);
     free(value.bytes);

@@ -55,12 +55,16 @@ def entry(
     size: int,
     *,
     env: Iterable[str] = (),
+    entrypoint: Iterable[str] = (),
+    cmd: Iterable[str] = (),
     workdir: str | None = None,
     version: str = "1",
 ) -> bytes:
     """Return the value of an image under KEY."""
     fields = [("id", image_id), ("size", str(size)), ("digest", DIGEST), ("time", "1700000000")]
     fields += [("env", word) for word in env]
+    fields += [("entrypoint", word) for word in entrypoint]
+    fields += [("cmd", word) for word in cmd]
     if workdir is not None:
         fields.append(("workdir", workdir))
     return sealed(key, fields, version)
@@ -95,17 +99,19 @@ def make_store(
     name: str = "docker.io/library/test:latest",
     *,
     env: Iterable[str] = (),
+    entrypoint: Iterable[str] = (),
+    cmd: Iterable[str] = (),
     workdir: str | None = None,
     number: int = 1,
 ) -> str:
     """Make a store in which NAME, a normalised one, is IMAGE_FILE; return the image's id."""
     image_id, size = add_image(store, image_file)
     keys = (name.encode(), b"id:" + image_id.encode())
-    write_generation(
-        store,
-        [(key, entry(key, image_id, size, env=env, workdir=workdir)) for key in keys],
-        number,
-    )
+    values = [
+        entry(key, image_id, size, env=env, entrypoint=entrypoint, cmd=cmd, workdir=workdir)
+        for key in keys
+    ]
+    write_generation(store, zip(keys, values, strict=True), number)
     for directory in (store, *store.rglob("*")):
         if directory.is_dir():
             directory.chmod(0o755)

@@ -40,7 +40,7 @@ def fails(shifter: Launcher, *args: str, before: tuple[str, ...] = (), **env: st
 # ------------------------------------------------------------------ what the user wrote
 
 
-@pytest.mark.parametrize("name", ["Bad Name", "", "a//b", "custom:x", "0" * 64])
+@pytest.mark.parametrize("name", ["Bad Name", "", "a//b", "0" * 64])
 def test_a_bad_name(shifter: Launcher, name: str) -> None:
     if not name:
         assert "option '--image' needs a value" in fails(shifter, "--image=", "true")
@@ -49,6 +49,14 @@ def test_a_bad_name(shifter: Launcher, name: str) -> None:
         f"shifter: not an image name: '{name}'\n"
         "  hint: write NAME:TAG or REGISTRY/NAME:TAG, for example ubuntu:24.04\n"
     )
+
+
+def test_a_type_of_images_that_there_is_not(shifter: Launcher) -> None:
+    for kind in ("custom", "local"):
+        assert fails(shifter, "-i", f"{kind}:x", "true") == (
+            f"shifter: there are no images of the type '{kind}': '{kind}:x'\n"
+            "  hint: what lies in a file is brought into the store by: shifterimg import\n"
+        )
 
 
 def test_control_characters_of_names_are_not_repeated(shifter: Launcher) -> None:
@@ -391,7 +399,7 @@ def test_a_node_without_user_namespaces(shifter: Launcher) -> None:
     ("inject", "words"),
     [
         ("unshare:error=EPERM:when=1", "cannot create a user namespace: Operation not permitted"),
-        ("mount:error=ENODEV:when=4", "Linux 5.11 or newer"),
+        ("mount:error=ENOMEM:when=4", "cannot lay the container's own files over the image"),
         ("mount:error=EPERM:when=3", "chmod 666 /dev/fuse"),
         ("unshare:error=EPERM:when=2", "cannot create a mount namespace"),
         ("clone:error=EAGAIN:when=1", "cannot start the image's server: Resource temporarily"),

@@ -137,20 +137,24 @@ def system_calls(trace: Path) -> list[tuple[str, int]]:
     return list(calls)
 
 
+WANTED = ("--writable", "-V/usr:/x;/any:/cache:perNodeCache=size=1M")
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "wanted"),
     [
-        pytest.param(ALONE, id="the launcher"),
+        pytest.param(ALONE, (), id="the launcher"),
         # Each process dies at its own call of that name and number.
-        pytest.param(WITH_CHILDREN, id="the launcher and its children"),
+        pytest.param(WITH_CHILDREN, (), id="the launcher and its children"),
+        pytest.param(ALONE, WANTED, id="a launcher of whom much is wanted"),
     ],
 )
 def test_dying_at_any_system_call_leaves_nothing(
-    traceable: Launcher, playground: Path, options: tuple[str, ...]
+    traceable: Launcher, playground: Path, options: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
     shifter = traceable
     trace = playground / "trace"
-    command = ("-i", "test", "true")
+    command = ("-i", "test", *wanted, "true")
     shifter.run(*command, before=["strace", *options, "-o", str(trace)])
     calls = system_calls(trace)
     killed = 0

@@ -13,7 +13,13 @@ VECTORS = Path(__file__).parents[2] / "spool" / "vectors" / "references" / "name
 
 @pytest.mark.parametrize(
     ("driver", "arguments"),
-    [("reference_test", [VECTORS]), ("identity_test", []), ("index_test", [])],
+    [
+        ("reference_test", [VECTORS]),
+        ("asked_test", []),
+        ("identity_test", []),
+        ("index_test", []),
+        ("plan_test", []),
+    ],
 )
 def test_claims_of_the_pure_parts_hold(built: Path, driver: str, arguments: list[Path]) -> None:
     done = subprocess.run(

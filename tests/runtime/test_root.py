@@ -35,7 +35,7 @@ def test_nothing_of_the_hosts_root_is_reachable(shifter: Launcher) -> None:
     assert shifter.run("-i", "test", "ls", "/old").returncode == 1
     assert shifter.inside("ls /..; ls /etc").split() == [
         "bin", "dev", "etc", "proc", "secret", "sys", "tmp", "var", "work",
-        "group", "motd", "passwd",
+        "group", "hosts", "motd", "passwd", "resolv.conf",
     ]  # fmt: skip
 
 

@@ -1,0 +1,65 @@
+#include "check.h"
+
+#include "config.h"
+#include "fail.h"
+#include "files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void check_path(const struct config *config, unsigned line, const char *path)
+{
+    if (path == NULL || access(path, F_OK) == 0)
+        return;
+    if (line != 0)
+        printf("%s:%u: '%s' is not on this node\n", config->path, line, path);
+    else
+        printf("%s: '%s' is not on this node\n", config->path, path);
+}
+
+static void check_volumes(const struct config *config, const struct volumes *volumes)
+{
+    for (size_t at = 0; at < volumes->count; at++) {
+        const struct volume *volume = &volumes->list[at];
+
+        if (!volume->optional && !volume->cache)
+            check_path(config, volume->line, volume->from);
+    }
+}
+
+/* A default that cannot be had ends every launch. */
+static void check_modules(const struct config *config)
+{
+    struct complaint why = {0, "", ""};
+    const struct module **chosen;
+
+    if (config->default_modules == NULL)
+        return;
+    if (modules_choose(&config->modules, must_copy(config->default_modules), &chosen, &why) < 0)
+        fail_complaining(&why, config->path);
+    free(chosen);
+}
+
+void check_config(const char *path)
+{
+    struct config config = {.checked = stdout};
+
+    if (path != NULL)
+        config_read_file(&config, path);
+    else
+        config_read(&config);
+    if (config.path == NULL)
+        printf("there is no udiRoot.conf\n");
+    check_path(&config, 0, config.store);
+    check_path(&config, 0, config.etc_path);
+    check_path(&config, 0, config.opt_udi_image);
+    check_volumes(&config, &config.fs);
+    for (size_t at = 0; at < config.modules.count; at++) {
+        check_path(&config, 0, config.modules.list[at].copy_path);
+        check_volumes(&config, &config.modules.list[at].fs);
+    }
+    check_modules(&config);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        fail(errno, NULL, "cannot write to standard output");
+}

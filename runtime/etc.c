@@ -1,0 +1,177 @@
+#include "etc.h"
+
+#include "fail.h"
+#include "files.h"
+#include "inside.h"
+#include "skeleton.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FILES_MOST = 1024 };
+
+/* With populateEtcDynamically: names come from files, for nobody else is asked. */
+#define NSSWITCH "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n" \
+    "networks: files\nservices: files\nprotocols: files\nrpc: files\nethers: files\n" \
+    "netgroup: files\naliases: files\n"
+#define HOST_CONF "multi on\n"
+
+static void keep(struct etc *etc, const char *name, char *bytes, size_t length)
+{
+    if (etc->count == etc->room) {
+        etc->room = etc->room == 0 ? 16 : 2 * etc->room;
+        etc->files = reallocarray(etc->files, etc->room, sizeof *etc->files);
+        if (etc->files == NULL)
+            fail(ENOMEM, NULL, "cannot go on");
+    }
+    etc->files[etc->count].name = name;
+    etc->files[etc->count].bytes = bytes;
+    etc->files[etc->count++].length = length;
+}
+
+static int is_kept(const struct etc *etc, const char *name)
+{
+    for (size_t at = 0; at < etc->count; at++)
+        if (strcmp(etc->files[at].name, name) == 0)
+            return 1;
+    return 0;
+}
+
+/* What is no file that can be read is left out. */
+static void read_one(struct etc *etc, const char *directory, const char *name)
+{
+    size_t length;
+    char *bytes = bytes_read(path_join(directory, name), &length);
+
+    if (bytes != NULL)
+        keep(etc, must_copy(name), bytes, length);
+    else if (errno == EFBIG)
+        warn("'%s/%s' is larger than 1 MiB: the container has not got it", directory, name);
+}
+
+/* All files of the site's directory; passwd and group are sources, and not laid over. */
+static void read_site(struct etc *etc, const char *directory)
+{
+    DIR *open_directory = opendir(directory);
+    struct dirent *entry;
+
+    if (open_directory == NULL)
+        fail(errno, "tell the administrator of this node: etcPath",
+             "cannot read the directory '%s' of '%s'", directory, etc->config->path);
+    while ((entry = readdir(open_directory)) != NULL) {
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, "passwd") == 0 ||
+            strcmp(entry->d_name, "group") == 0)
+            continue;
+        if (etc->count == FILES_MOST)
+            fail(0, NULL, "more than %d files in '%s'", FILES_MOST, directory);
+        read_one(etc, directory, entry->d_name);
+    }
+    closedir(open_directory);
+}
+
+/* The node's lines of the users that the site wants to be known in every container. */
+static char *imported_users(const struct config *config, const char *passwd)
+{
+    char *text = text_read(passwd), *rest = NULL, *found = NULL;
+    size_t length;
+    FILE *out = open_memstream(&found, &length);
+
+    if (out == NULL)
+        fail(errno, NULL, "cannot go on");
+    for (char *line = text != NULL ? strtok_r(text, "\n", &rest) : NULL; line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        char *name = strndup(line, strcspn(line, ":"));
+
+        if (name != NULL && words_have(&config->users, name))
+            fprintf(out, "%s\n", line);
+        free(name);
+    }
+    free(text);
+    if (fclose(out) != 0)
+        fail(errno, NULL, "cannot go on");
+    return found;
+}
+
+void etc_read(struct etc *etc, const struct config *config, const struct identity *who)
+{
+    static const char *const hosts[] = {"hosts", "resolv.conf"};
+
+    memset(etc, 0, sizeof *etc);
+    etc->config = config;
+    if (config->etc_path != NULL && !config->populate_etc)
+        read_site(etc, config->etc_path);
+    for (size_t at = 0; at < sizeof hosts / sizeof hosts[0]; at++)
+        if (!is_kept(etc, hosts[at]))
+            read_one(etc, "/etc", hosts[at]);
+    if (config->populate_etc) {
+        keep(etc, "nsswitch.conf", must_copy(NSSWITCH), strlen(NSSWITCH));
+        keep(etc, "host.conf", must_copy(HOST_CONF), strlen(HOST_CONF));
+        etc->users = imported_users(config, who->passwd_path != NULL ? who->passwd_path
+                                                                     : "/etc/passwd");
+    }
+}
+
+/* The text of a file in the image: as the description has it, which costs nothing, or read; what
+   is no readable file there has none. */
+static const char *image_text(const char *described, const char *path)
+{
+    char resolved[PATH_MAX], at[PATH_MAX];
+    mode_t mode;
+    char *text = NULL;
+
+    if (described != NULL)
+        return described;
+    mode = inside_resolve(path, resolved);
+    path_format(at, IMAGE_DIR "%s", resolved);
+    if (S_ISREG(mode))
+        text = text_read(at);
+    return text != NULL ? text : must_copy("");
+}
+
+static void write_text(const char *place, const char *name, const char *text)
+{
+    skeleton_file(path_join(place, name), text, strlen(text));
+}
+
+/* The site's own file, or NULL: it has none, and that of the node counts. */
+static const char *own_source(const struct config *config, const char *name)
+{
+    const char *path = config->etc_path != NULL ? path_join(config->etc_path, name) : NULL;
+
+    return path != NULL && access(path, F_OK) == 0 ? path : NULL;
+}
+
+void etc_name_sources(struct identity *who, const struct config *config)
+{
+    who->most_groups = (size_t)config->group_count;
+    who->passwd_path = own_source(config, "passwd");
+    who->group_path = own_source(config, "group");
+}
+
+/* Who else is known in the container, beside the caller: whom the image knows, or, where the site
+   says so, nobody but a few of the node's users. */
+static void write_identity(const struct etc *etc, const struct identity *who,
+                           const struct description *description, const char *place)
+{
+    const char *passwd = etc->users, *group = "";
+
+    if (!etc->config->populate_etc) {
+        passwd = image_text(description->passwd, "/etc/passwd");
+        group = image_text(description->group, "/etc/group");
+    }
+    write_text(place, "passwd", identity_passwd(who, passwd));
+    write_text(place, "group", identity_group(who, group));
+}
+
+void etc_write(const struct etc *etc, const struct identity *who,
+               const struct description *description, const char *place)
+{
+    skeleton_directory(place);
+    write_identity(etc, who, description, place);
+    for (size_t at = 0; at < etc->count; at++)
+        skeleton_file(path_join(place, etc->files[at].name), etc->files[at].bytes,
+                      etc->files[at].length);
+}

@@ -1,0 +1,201 @@
+/* What the readers of udiRoot.conf, volumes, --env-file and the environment claim of themselves.
+   With the word "keys": print the keys of udiRoot.conf. */
+#include "../config.h"
+#include "../envfile.h"
+#include "../environment.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(claim) \
+    do { \
+        if (!(claim)) { \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
+            exit(EXIT_FAILURE); \
+        } \
+    } while (0)
+
+static struct complaint why;
+
+static struct config *config(const char *text)
+{
+    static struct config read;
+    char *copy = strdup(text);
+
+    memset(&read, 0, sizeof read);
+    memset(&why, 0, sizeof why);
+    return copy != NULL && config_parse(&read, copy, &why) == 0 ? &read : NULL;
+}
+
+static struct volume *volume(const char *text, enum volume_asker asker)
+{
+    static struct volume read;
+    char *copy = strdup(text);
+
+    memset(&why, 0, sizeof why);
+    return copy != NULL && volume_parse(&read, copy, asker, &why) == 0 ? &read : NULL;
+}
+
+static void lines_are_joined_and_comments_are_not(void)
+{
+    struct config *read = config("# x\\\nimagePath = /a \\\n\n  # y\nsiteFs=/b;\\\n /c:/d ; \n"
+                                 "siteFs=/e:/f:ro");
+
+    CHECK(read != NULL && strcmp(read->store, "/a") == 0);
+    CHECK(read->fs.count == 3 && strcmp(read->fs.list[1].to, "/d") == 0);
+    CHECK(read->fs.list[0].line == 5 && read->fs.list[2].line == 7);
+    CHECK(read->fs.list[2].read_only && !read->fs.list[1].read_only);
+}
+
+static void an_unknown_key_names_its_line_and_the_nearest(void)
+{
+    CHECK(config("imagePath=/a\n\nsitefs=/x") == NULL);
+    CHECK(why.line == 3 && strstr(why.fact, "'sitefs'") != NULL);
+    CHECK(strcmp(why.advice, "did you mean 'siteFs'?") == 0);
+    CHECK(config("module_mpi_copypath=/x") == NULL);
+    CHECK(strcmp(why.advice, "did you mean 'module_mpi_copyPath'?") == 0);
+    CHECK(config("nonsense") == NULL && config("=x") == NULL && config("module_x=1") == NULL);
+    CHECK(config("module__siteEnv=A=1") == NULL && config("module_a/b_siteEnv=A=1") == NULL);
+}
+
+static void values_are_checked(void)
+{
+    CHECK(config("populateEtcDynamically=yes") == NULL && config("maxGroupCount=-1") == NULL);
+    CHECK(config("etcPath=relative") == NULL && config("etcPath=/a/../b") == NULL);
+    CHECK(config("siteEnv=A=1 B") == NULL && config("siteEnvUnset=A=1") == NULL);
+    CHECK(config("mountPropagationStyle=shared") == NULL);
+    CHECK(config("perNodeCacheSizeLimit=much") == NULL && config("siteFs=/a:/etc") == NULL);
+    CHECK(config("defaultImageType=local") == NULL);
+}
+
+static void modules_collect_their_keys(void)
+{
+    struct config *read = config("module_mpi_siteEnv=A=1 B=\nmodule_mpi_siteEnvPrepend=P=/x\n"
+                                 "module_gpu_conflict=mpi, x\nmodule_mpi_requires=libmpi.so.12\n"
+                                 "module_off_enabled=0\n");
+    const struct module **chosen;
+    char both[] = "gpu,mpi", one[] = " mpi ", off[] = "off", none[] = "NONE";
+
+    CHECK(read != NULL && read->modules.count == 3 && read->modules.list[0].env.set.count == 2);
+    CHECK(strcmp(read->modules.list[0].requires.list[0], "libmpi.so.12") == 0);
+    CHECK(modules_choose(&read->modules, one, &chosen, &why) == 0);
+    CHECK(strcmp(chosen[0]->name, "mpi") == 0 && chosen[1] == NULL);
+    CHECK(modules_choose(&read->modules, both, &chosen, &why) < 0);
+    CHECK(strstr(why.fact, "conflicting modules 'mpi' and 'gpu'") != NULL);
+    CHECK(modules_choose(&read->modules, off, &chosen, &why) < 0);
+    CHECK(strcmp(why.advice, "there are: mpi, gpu") == 0);
+    CHECK(modules_choose(&read->modules, none, &chosen, &why) == 0 && chosen[0] == NULL);
+}
+
+static void paths_become_normal(void)
+{
+    struct volume *read = volume(" //a/./b///c/:/x/ ", ASKED_BY_USER);
+
+    CHECK(read != NULL && strcmp(read->from, "/a/b/c") == 0 && strcmp(read->to, "/x") == 0);
+    read = volume("/a..b/...:/c d", ASKED_BY_USER);
+    CHECK(read != NULL && strcmp(read->from, "/a..b/...") == 0 && strcmp(read->to, "/c d") == 0);
+    CHECK(volume("/a/../b:/c", ASKED_BY_USER) == NULL && volume("a:/c", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b/..", ASKED_BY_USER) == NULL && volume("", ASKED_BY_USER) == NULL);
+}
+
+static void rules_of_targets_go_by_components(void)
+{
+    const char *const allowed[] = {"/variable", "/etc2", "/process", "/system", "/device",
+                                   "/var/tmp",  "/optional", "/etc/x", "/opt/udiImages"};
+    const char *const refused[] = {"/", "/etc", "/var", "/opt", "/proc", "/proc/x", "/sys", "/dev/",
+                                   "//dev//shm", "/etc/passwd", "/etc/hosts", "/opt/udiImage/x"};
+    char text[256];
+
+    for (size_t at = 0; at < sizeof allowed / sizeof allowed[0]; at++) {
+        snprintf(text, sizeof text, "/a:%s", allowed[at]);
+        CHECK(volume(text, ASKED_BY_USER) != NULL);
+    }
+    for (size_t at = 0; at < sizeof refused / sizeof refused[0]; at++) {
+        snprintf(text, sizeof text, "/a:%s", refused[at]);
+        CHECK(volume(text, ASKED_BY_USER) == NULL);
+    }
+}
+
+static void flags_are_those_of_who_asks(void)
+{
+    CHECK(volume("/a:/b:ro", ASKED_BY_USER)->read_only);
+    CHECK(volume("/a:/b:rw", ASKED_BY_USER) == NULL && volume("/a:/b:", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:slave", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:rec:slave,ro", ASKED_BY_SITE)->slave);
+    CHECK(volume("/a:slave", ASKED_BY_SITE)->slave);
+    CHECK(volume("/a:/b:slave:private", ASKED_BY_SITE) == NULL);
+    CHECK(volume("/a:/b:perNodeCache=size=2G,fs=xfs,bs=4k,method=loop", ASKED_BY_USER)->cache_size ==
+          2ull << 30);
+    CHECK(volume("/a:/b:perNodeCache=size=1:fs=xfs", ASKED_BY_USER)->cache_size == 1);
+    CHECK(volume("/a:/b:perNodeCache=fs=xfs", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:perNodeCache=size=0", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:size=1G", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:perNodeCache=size=99999999999999T", ASKED_BY_USER) == NULL);
+}
+
+static void an_env_file_is_taken_literally(void)
+{
+    struct words read = {NULL, 0, 0};
+    char good[] = "# c\n\n  A=1 2  \r\nB=\"x\"\nC=\nD=a=b #c", bad[] = "A=1\nBAD\n", none[] = "=x";
+
+    CHECK(envfile_parse(&read, good, &why) == 0 && read.count == 4);
+    CHECK(strcmp(read.list[0], "A=1 2") == 0 && strcmp(read.list[1], "B=\"x\"") == 0);
+    CHECK(strcmp(read.list[2], "C=") == 0 && strcmp(read.list[3], "D=a=b #c") == 0);
+    CHECK(envfile_parse(&read, bad, &why) < 0 && why.line == 2);
+    CHECK(envfile_parse(&read, none, &why) < 0 && why.line == 1);
+}
+
+static void the_later_goes_over_the_earlier(void)
+{
+    char *caller[] = {(char *)"A=1", (char *)"HOME=/home/ann", (char *)"B=2", (char *)"LD_PRELOAD=x",
+                      (char *)"TMPDIR=/x", (char *)"LDX=1", NULL};
+    const char *env[] = {"B=3", "C=4", "HOME=/root", "nonsense", "=x", "A", "C=5", "E=", NULL};
+    struct record record = {.id = "f00", .env = {env, 8, 9}};
+    struct job job = {.request = "debian:12"};
+    struct config *site = config("siteEnv=S=1\nsiteEnvAppend=B=9 N=1\nsiteEnvPrepend=B=0 E=1\n"
+                                 "siteEnvUnset=A\n");
+    const struct module *none[] = {NULL};
+    const char *const wanted[] = {"HOME=/home/ann", "B=0:3:9", "LDX=1",
+                                  "SHIFTER_IMAGEREQUEST=debian:12", "SHIFTER_IMAGE=f00", "C=5",
+                                  "E=1", "S=1", "N=1"};
+    size_t count = sizeof wanted / sizeof wanted[0];
+    struct words files = {NULL, 0, 0};
+    struct environment made;
+
+    words_add(&files, "C=6");
+    CHECK(site != NULL);
+    words_add(&job.env, "C=5");
+    environment_build(&made, &(struct environment_sources){caller, &job, &record, &files, none, site});
+    CHECK(made.count == count + 1 && made.list[made.count] == NULL);
+    for (size_t at = 0; at < count; at++)
+        CHECK(strcmp(made.list[at], wanted[at]) == 0);
+    CHECK(strncmp(made.list[count], "PATH=/usr/local/sbin:", 21) == 0);
+    CHECK(strcmp(made.by[1], "site") == 0 && strcmp(made.by[5], "--env") == 0);
+}
+
+static void print_keys(const char *before, const struct key *keys)
+{
+    for (; keys->name != NULL; keys++)
+        printf("%s%s\t%s\n", before, keys->name, keys->why != NULL ? keys->why : "");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "keys") == 0) {
+        print_keys("", file_keys);
+        print_keys("module_NAME_", module_keys);
+        return EXIT_SUCCESS;
+    }
+    lines_are_joined_and_comments_are_not();
+    an_unknown_key_names_its_line_and_the_nearest();
+    values_are_checked();
+    modules_collect_their_keys();
+    paths_become_normal();
+    rules_of_targets_go_by_components();
+    flags_are_those_of_who_asks();
+    an_env_file_is_taken_literally();
+    the_later_goes_over_the_earlier();
+    puts("asked: all claims hold");
+    return EXIT_SUCCESS;
+}
