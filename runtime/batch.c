@@ -8,6 +8,8 @@ static const char *const names[] = {
     "LSB_JOBINDEX", "FLUX_JOB_ID",   "FLUX_STEP_ID", "COBALT_JOBID", "OAR_JOB_ID", "JOB_ID",
     "SGE_TASK_ID",
 };
+static const char *const jobs[] = {"SLURM_JOB_ID", "PBS_JOBID",    "LSB_JOBID", "FLUX_JOB_ID",
+                                   "COBALT_JOBID", "OAR_JOB_ID"};
 static const char *const steps[] = {"SLURM_STEP_ID", "ALPS_APP_ID", "PALS_APID"};
 /* Without a job: who logs out may take the processes of this session along. */
 #define SESSION "XDG_SESSION_ID"
@@ -30,6 +32,17 @@ void batch_write(FILE *out)
         found |= write_variable(out, names[at]);
     if (!found)
         write_variable(out, SESSION);
+}
+
+const char *batch_job(void)
+{
+    for (size_t at = 0; at < sizeof jobs / sizeof jobs[0]; at++) {
+        const char *value = getenv(jobs[at]);
+
+        if (value != NULL && value[0] != '\0')
+            return value;
+    }
+    return NULL;
 }
 
 int batch_is_step(void)

@@ -75,6 +75,8 @@ void description_read(struct description *description, int file)
     if (head > length || fields > length - head ||
         fields_check("image", tail + head, fields, &why) != RECORD_READ)
         return;
+    description->is_whole = 1;
+    description->is_imported = fields_find(tail + head, fields, "imported") != NULL;
     description->passwd = fields_find(tail + head, fields, "passwd");
     description->group = fields_find(tail + head, fields, "group");
     description->libs = read_list(tail + head, fields, "libs");

@@ -7,6 +7,8 @@
 struct description {
     const char *passwd, *group;
     const char *const *libs; /* ended by NULL */
+    int is_whole;            /* it was there, and nothing was wrong with it */
+    int is_imported;         /* the squashfs is a user's */
 };
 
 /* Read the description of the image open on `file`.  One that is missing or unknown is empty: then

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+const char *fail_program = "shifter";
+
 enum { MESSAGE_MAX = 8192 };
 
 static void append(char *message, size_t *length, const char *format, ...)
@@ -44,7 +46,7 @@ static void say(int error, const char *advice, const char *fact, va_list values)
     size_t length = 0, start;
     ssize_t ignored;
 
-    append(message, &length, "shifter: ");
+    append(message, &length, "%s: ", fail_program);
     append_list(message, &length, fact, values);
     if (error != 0)
         append(message, &length, ": %s", strerror(error));

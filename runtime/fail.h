@@ -16,6 +16,9 @@ enum { EXIT_SHIFTER = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 #define MUST(call, ...) \
     do { if ((call) < 0) fail(errno, NULL, __VA_ARGS__); } while (0)
 
+/* What messages begin with: "shifter". */
+extern const char *fail_program;
+
 /* End with EXIT_SHIFTER.  `error` is an errno value to be put into words, or 0. */
 _Noreturn void fail(int error, const char *hint, const char *fact, ...)
     __attribute__((format(printf, 3, 4)));

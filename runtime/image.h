@@ -14,15 +14,18 @@
 
 #include "server.h"
 
+#include <limits.h>
+
 struct image {
-    struct server server; /* `fuse` is -1 if no server is needed */
+    char prepared[PATH_MAX]; /* where root has mounted it; empty: nowhere */
+    struct server server;    /* `fuse` is -1 if no server is needed */
     int go;               /* where the server waits for its byte */
     int errors;           /* what the server says on its standard error; -1: none */
 };
 
-/* Make ready what the server of the image open on `file` needs; in the user namespace that will
+/* Make ready what the server of the image `id`, open on `file`, needs, unless root has mounted it; in the user namespace that will
    mount it, for the kernel demands that /dev/fuse is opened and mounted by the same one. */
-void image_open(struct image *image, int file);
+void image_open(struct image *image, const char *id, int file);
 
 /* The server is started: what is its alone is closed here. */
 void image_started(struct image *image);

@@ -91,11 +91,11 @@ static void check_modules(const struct module *const *modules, const char *const
 }
 
 /* Make the container, and enter it. */
-static void make_container(struct container *container, int file, struct identity *who,
-                           const struct plan *plan)
+static void make_container(struct container *container, const char *id, int file,
+                           struct identity *who, const struct plan *plan)
 {
     struct etc etc;
-    struct image image = {.server.fuse = -1, .errors = -1};
+    struct image image;
     struct description description;
     struct keeper keeper;
     struct binds binds;
@@ -109,7 +109,7 @@ static void make_container(struct container *container, int file, struct identit
     etc_read(&etc, plan->config, who);
     mask = umask(0);
     namespaces_enter_user(plan->writable != 0);
-    image_open(&image, file);
+    image_open(&image, id, file);
     keeper_start(&keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();
@@ -157,7 +157,7 @@ static void enter_container(struct resolution *found, const struct plan *plan)
             container_leave(&container);
     }
     resolve_end(found);
-    make_container(&container, file, &who, plan);
+    make_container(&container, found->record.id, file, &who, plan);
 }
 
 /* Only look, and change nothing. */

@@ -116,3 +116,14 @@ def make_store(
         if directory.is_dir():
             directory.chmod(0o755)
     return image_id
+
+
+def described(image: Path, fields: Iterable[tuple[str, str]], path: Path) -> Path:
+    """Return IMAGE at PATH, with a description that says FIELDS."""
+    data = image.read_bytes()
+    used = int.from_bytes(data[40:48], "little")
+    said = sealed(b"image", fields)
+    end = b"shifter-lite image 1 3 %d\n{}\n%b" % (len(said), said)
+    data = data[:used] + bytes(-used % 4096) + end
+    path.write_bytes(data + bytes(-len(data) % 4096))
+    return path

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from shifter_lite import cdi
 from tests.runtime.conftest import Launcher
-from tests.runtime.store import make_store, sealed
+from tests.runtime.store import described, make_store
 from tests.runtime.test_config import config as config  # the fixture
 from tests.test_cdi import AMD, NVIDIA, module
-
-
-def described(image: Path, libs: Sequence[str], path: Path) -> Path:
-    """Return IMAGE at PATH, with a description that names LIBS."""
-    data = image.read_bytes()
-    used = int.from_bytes(data[40:48], "little")
-    fields = sealed(b"image", [("libs", name) for name in libs])
-    end = b"shifter-lite image 1 3 %d\n{}\n%b" % (len(fields), fields)
-    data = data[:used] + bytes(-used % 4096) + end
-    path.write_bytes(data + bytes(-len(data) % 4096))
-    return path
 
 
 @pytest.fixture
 def mpi(shifter: Launcher, store: Path, image: Path, playground: Path, config: Path) -> Launcher:
     """An image whose programs need a libmpi.so.40, and modules that bring one or another."""
     libs = ["libc.so.6", "libmpi.so.40"]
-    make_store(store, described(image, libs, playground / "mpi.squashfs"), env=["PATH=/bin"])
+    make_store(
+        store,
+        described(image, [("libs", name) for name in libs], playground / "mpi.squashfs"),
+        env=["PATH=/bin"],
+    )
     config.write_text(
         "module_mpich_requires=libmpi.so.12 libfabric.so.1\n"
         "module_openmpi_requires=libmpi.so.40\n"

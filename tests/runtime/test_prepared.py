@@ -1,0 +1,204 @@
+"""Images that root mounts before a job, in its prologue, and unmounts in its epilogue."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import squash
+from tests.runtime.conftest import GID, UID, Launcher
+from tests.runtime.store import described, image_path, make_store
+from tests.runtime.test_container import keepers, servers
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+JOBS = Path("/run/shifter_lite/jobs")
+JOB = {"SLURM_JOB_ID": "7"}
+
+
+@pytest.fixture
+def config(base: Path) -> Iterator[Path]:
+    """The node's own configuration, which root has written."""
+    path = base / "etc/shifter/udiRoot.conf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(0o644)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
+def site(shifter: Launcher, store: Path, config: Path, playground: Path) -> Iterator[Launcher]:
+    """A node of a site whose worker has built the image."""
+    path = squash.make(playground / "plain.squashfs", squash.BUSYBOX)
+    make_store(store, described(path, [("libs", "libc.so.6")], playground / "made.squashfs"))
+    config.write_text(f"imagePath={store}\n")
+    yield shifter
+    subprocess.run([shifter.program.with_name("unsetupRoot"), "-U", str(UID)], check=True)
+
+
+def set_up(
+    site: Launcher, *arguments: str, uid: int = UID, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run setupRoot for the caller's job, as a prologue does."""
+    words = arguments or ("-u", "name", "-J", "7", "docker", "test")
+    command = [str(site.program.with_name("setupRoot")), "-U", str(uid), "-G", str(GID), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def mounted() -> list[str]:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line.split()[1] for line in lines if f" {JOBS}/{UID}/" in line]
+
+
+def test_what_root_has_mounted_needs_no_server(site: Launcher) -> None:
+    done = set_up(site)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(mounted()) == 1
+    with site.popen(
+        "-i", "test", "sh", "-c", "cat /etc/motd; cat", env=JOB, stdin=-1, stdout=-1
+    ) as rank:
+        assert rank.stdout
+        assert rank.stdin
+        assert rank.stdout.readline() == "from the image\n"
+        assert servers(site) == []
+        assert len(keepers(site)) == 1
+        again = site.run("-i", "test", "cat", "/etc/motd", env=JOB)
+        assert again.stdout == "from the image\n"
+        rank.stdin.close()
+    site.wait_until_gone()
+
+
+def test_the_end_of_the_container_is_noticed_without_a_server(site: Launcher) -> None:
+    set_up(site)
+    assert site.run("-i", "test", "true", env=JOB).returncode == 0
+    site.wait_until_gone()
+    assert not list(Path("/dev/shm").glob(f"shifter_lite.{UID}"))
+
+
+def test_another_job_is_not_helped_by_it(site: Launcher) -> None:
+    set_up(site)
+    for job in ({"SLURM_JOB_ID": "8"}, {}, {"SLURM_JOB_ID": "../7"}, {"SLURM_JOB_ID": "."}):
+        with site.popen("-i", "test", "cat", env=job, stdin=-1) as rank:
+            deadline = time.monotonic() + 10
+            while not (ready := servers(site)):
+                assert time.monotonic() < deadline
+            assert len(ready) == 1
+            assert rank.stdin
+            rank.stdin.close()
+        site.wait_until_gone()
+
+
+def test_only_the_jobs_user_may_enter(site: Launcher) -> None:
+    set_up(site)
+    (path,) = mounted()
+    for uid, may in ((UID, True), (UID + 1, False)):
+        done = subprocess.run(
+            ["ls", path], user=uid, group=UID + 1, extra_groups=[], capture_output=True, check=False
+        )
+        assert (done.returncode == 0) is may
+
+
+def test_what_the_user_may_not_read_is_not_mounted_for_him(site: Launcher) -> None:
+    (path,) = site.store.glob("images/??/*.squashfs")
+    path.chmod(0o600)
+    done = set_up(site)
+    assert done.returncode == 125
+    assert done.stderr.startswith("setupRoot: cannot open the image")
+    assert mounted() == []
+
+
+def test_what_a_user_has_made_is_not_mounted(site: Launcher, playground: Path) -> None:
+    plain = playground / "plain.squashfs"
+    theirs = described(plain, [("imported", "yes")], playground / "theirs.squashfs")
+    for number, path in enumerate((plain, theirs), 2):
+        make_store(site.store, path, number=number)
+        done = set_up(site)
+        assert done.returncode == 125
+        assert "was made by a user: the kernel must not read it" in done.stderr
+        assert site.run("-i", "test", "true", env=JOB).returncode == 0
+    assert mounted() == []
+
+
+def test_a_job_brings_nothing_along_that_root_would_follow(
+    site: Launcher, playground: Path
+) -> None:
+    other = playground / "udiRoot.conf"
+    other.write_text(f"imagePath={playground}\n")
+    done = set_up(site, SHIFTER_CONFIG=str(other), SHIFTER_STORE=str(playground), HOME="/")
+    assert done.returncode == 0, done.stderr
+    assert len(mounted()) == 1
+
+
+def test_a_configuration_that_others_can_write_is_not_followed(
+    site: Launcher, config: Path
+) -> None:
+    config.chmod(0o666)
+    done = set_up(site)
+    config.chmod(0o644)
+    assert done.returncode == 125
+    assert "can be written by others than root" in done.stderr
+
+
+def test_twice_is_once_and_the_epilogue_leaves_nothing(site: Launcher) -> None:
+    assert [set_up(site).returncode for _ in range(3)] == [0, 0, 0]
+    assert len(mounted()) == 1
+    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    assert loops.count(str(site.store)) == 1
+    undo = [str(site.program.with_name("unsetupRoot")), "-U", str(UID), "-J", "7"]
+    for _ in range(2):
+        assert subprocess.run(undo, check=False).returncode == 0
+    assert mounted() == []
+    assert not (JOBS / str(UID) / "7").exists()
+    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    assert str(site.store) not in loops
+
+
+def test_an_epilogue_does_not_wait_for_who_still_runs(site: Launcher) -> None:
+    set_up(site)
+    with site.popen("-i", "test", "cat", env=JOB, stdin=-1) as rank:
+        deadline = time.monotonic() + 10
+        while not keepers(site):
+            assert time.monotonic() < deadline
+        undo = [str(site.program.with_name("unsetupRoot")), "-U", str(UID), "-J", "7"]
+        assert subprocess.run(undo, check=False).returncode == 0
+        assert mounted() == []
+        assert rank.stdin
+        rank.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-J", "../..", "docker", "test"),
+        ("-J", "", "docker", "test"),
+        ("-J", ".x", "docker", "test"),
+        ("-J", "a/b", "docker", "test"),
+        ("local", "/"),
+        ("docker",),
+        ("id", "test"),
+        ("docker", "nothing"),
+        (),
+    ],
+)
+def test_what_makes_no_sense_is_refused(site: Launcher, words: tuple[str, ...]) -> None:
+    done = set_up(site, *(words or ("-Z",)))
+    assert done.returncode == 125
+    assert mounted() == []
+
+
+def test_only_root_can(site: Launcher) -> None:
+    for program in ("setupRoot", "unsetupRoot"):
+        command = [str(site.program.with_name(program)), "-U", str(UID), "docker", "test"]
+        done = subprocess.run(command, user=UID, group=GID, capture_output=True, check=False)
+        assert done.returncode == 125
+        assert b"only root can" in done.stderr
+
+
+def test_the_image_is_where_the_store_says(site: Launcher) -> None:
+    set_up(site)
+    (path,) = mounted()
+    assert image_path(site.store, Path(path).name).exists()
