@@ -151,10 +151,15 @@ enum container_role container_enter(struct container *container, const struct no
 
 void container_ready(struct container *container, const struct keeper *keeper)
 {
+    struct keeper_place place;
+    int is_kept;
+
     if (container->name[0] == '\0')
         return;
     founded = NULL;
-    if (state_write(container->file, container->key, container->key_length) == 0)
+    is_kept = keeper_place(keeper, &place);
+    if (state_write(container->file, container->key, container->key_length,
+                    is_kept ? &place : NULL) == 0)
         keeper_begin(keeper);
     else
         warn("this container is shared with nobody: no room in '%s'", container->node.path);

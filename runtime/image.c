@@ -55,7 +55,7 @@ void image_mount(struct image *image, const char *target)
     }
     snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u", image->server.fuse,
              geteuid(), getegid());
-    if (mount("shifter", target, "fuse.squashfuse_ll", MS_RDONLY | MS_NOSUID | MS_NODEV, options) <
+    if (mount("shifter", target, "fuse.shifter", MS_RDONLY | MS_NOSUID | MS_NODEV, options) <
         0)
         fail(errno, FUSE_HINT, "cannot mount the image");
     send_byte(image->go, 'g');

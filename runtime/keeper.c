@@ -16,10 +16,13 @@
 #include <unistd.h>
 
 /* What the keeper finds where, after its standard streams. */
-enum { GO_FD = 3, ERRORS_FD, WATCH_FD, NODE_FD, FILES = 4 };
+enum { GO_FD = 3, ACK_FD, ERRORS_FD, WATCH_FD, NODE_FD, FILES = 5 };
 
 /* How long it waits for more ranks, after the last one. */
 enum { LINGER_MS = 1000, LINGER_MOST_MS = 60000 };
+
+/* How long the founder waits for the keeper, where processors are few. */
+enum { ACK_MS = 5 };
 
 #define CANNOT_START "cannot start the image's server"
 
@@ -137,9 +140,13 @@ static void stay_out_of_the_way(void)
    soon as nobody comes. */
 static void keep_open(struct keeping *keeping, struct keeper_place *place)
 {
-    char byte = next_byte();
+    char byte;
     int file;
 
+    if (place->mount >= 0 && write(ACK_FD, place, sizeof *place) < 0)
+        return;
+    close(ACK_FD);
+    byte = next_byte();
     if (byte == 0)
         return;
     if (byte != ready)
@@ -185,9 +192,9 @@ static _Noreturn void keep(struct keeping *keeping)
 
 /* In a child of the launcher, which ends at once: they must be no children of what becomes the
    application. */
-static _Noreturn void start(struct keeping *keeping, const struct image *image, int go)
+static _Noreturn void start(struct keeping *keeping, const struct image *image, int go, int ack)
 {
-    const int files[FILES] = {go, keeping->errors, keeping->watch, keeping->node.directory};
+    const int files[FILES] = {go, ack, keeping->errors, keeping->watch, keeping->node.directory};
     pid_t child = image->server.fuse < 0 ? 1 : fork();
 
     if (child == 0)
@@ -209,17 +216,20 @@ void keeper_start(struct keeper *keeper, const struct node *node, const char *na
                               .founder = getpid(),
                               .linger = linger_ms(),
                               .errors = image->errors};
-    int go[2];
+    int go[2], ack[2];
 
     snprintf(keeping.name, sizeof keeping.name, "%s", name);
     MUST(pipe2(go, O_CLOEXEC), CANNOT_START);
+    MUST(pipe2(ack, O_CLOEXEC), CANNOT_START);
     /* A user may have so many of them; without one the end of the server must do. */
     keeping.watch = keeper->watch = inotify_init1(IN_CLOEXEC);
     keeper->child = fork_silently();
     MUST(keeper->child, CANNOT_START);
     if (keeper->child == 0)
-        start(&keeping, image, go[0]);
+        start(&keeping, image, go[0], ack[1]);
     close(go[0]);
+    close(ack[1]);
+    keeper->ack = ack[0];
     keeper->go = go[1];
 }
 
@@ -239,6 +249,14 @@ void keeper_watch(struct keeper *keeper, const char *path)
         close(keeper->watch);
         keeper->watch = -1;
     }
+}
+
+int keeper_place(const struct keeper *keeper, struct keeper_place *place)
+{
+    struct pollfd ready_to_read = {keeper->ack, POLLIN, 0};
+
+    return poll(&ready_to_read, 1, ACK_MS) > 0 &&
+           read(keeper->ack, place, sizeof *place) == sizeof *place;
 }
 
 void keeper_begin(const struct keeper *keeper)

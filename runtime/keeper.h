@@ -14,6 +14,7 @@
 
 struct keeper {
     int go;      /* what is written here tells it how far we are; its end, that we are dead */
+    int ack;     /* where it says which namespaces it has open */
     int watch;   /* an inotify instance that it shares with us */
     pid_t child; /* who starts it and the server, and has to be waited for */
 };
@@ -29,6 +30,9 @@ void keeper_hold(const struct keeper *keeper);
 
 /* `path` is on the container's own tmpfs: watch for its end. */
 void keeper_watch(struct keeper *keeper, const char *path);
+
+/* What the keeper has open; 0 if it has not said so, and does not within a few milliseconds. */
+int keeper_place(const struct keeper *keeper, struct keeper_place *place);
 
 /* The container is ready: begin to keep it. */
 void keeper_begin(const struct keeper *keeper);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define KEEPER_LINE "keeper %d %d %d\n"
 #define FIRST_LINE "shifter container 1\n"
 
 int state_lock(int file, short type, int wait)
@@ -109,7 +110,7 @@ static uint64_t inode_of(const char *path)
     return stat(path, &status) == 0 ? status.st_ino : 0;
 }
 
-int state_write(int file, const char *key, size_t key_length)
+int state_write(int file, const char *key, size_t key_length, const struct keeper_place *keeper)
 {
     char *text = NULL;
     size_t length = 0;
@@ -122,6 +123,8 @@ int state_write(int file, const char *key, size_t key_length)
     fwrite(key, 1, key_length, out);
     fprintf(out, "\nuser %" PRIu64 "\nmount %" PRIu64 "\nfounder %d\nready\n%d\n",
             inode_of("/proc/self/ns/user"), inode_of("/proc/self/ns/mnt"), getpid(), getpid());
+    if (keeper != NULL)
+        fprintf(out, KEEPER_LINE, keeper->pid, keeper->user, keeper->mount);
     if (fclose(out) != 0)
         return -1;
     put = write(file, text, length);
@@ -141,7 +144,7 @@ void state_join(int file)
 void state_keep(int file, const struct keeper_place *keeper)
 {
     char line[64];
-    int length = snprintf(line, sizeof line, "keeper %d %d %d\n", keeper->pid, keeper->user,
+    int length = snprintf(line, sizeof line, KEEPER_LINE, keeper->pid, keeper->user,
                           keeper->mount);
     ssize_t ignored = write(file, line, (size_t)length);
 

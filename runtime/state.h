@@ -39,9 +39,9 @@ void state_parse(struct state *state, const char *text, size_t length);
 /* The same of an open file; the text is from malloc. */
 void state_read(struct state *state, int file);
 
-/* Make the container ready: its namespaces are the caller's own, and he is its founder.  -1 and
-   errno if the node has no room for that. */
-int state_write(int file, const char *key, size_t key_length);
+/* Make the container ready: its namespaces are the caller's own, and he is its founder; `keeper` may
+   be NULL.  -1 and errno if the node has no room for that. */
+int state_write(int file, const char *key, size_t key_length, const struct keeper_place *keeper);
 
 /* Add the keeper. */
 void state_keep(int file, const struct keeper_place *keeper);

@@ -189,13 +189,29 @@ def shifter(built: Path, base: Path, shared_store: Path, home: Path) -> Iterator
     yield launcher
     launcher.wait_until_gone()
     with open("/proc/self/mountinfo") as mounts:
-        assert not [line for line in mounts if " - fuse.squashfuse_ll shifter " in line]
+        assert not [line for line in mounts if " - fuse.shifter shifter " in line]
+
+
+@pytest.fixture(scope="session")
+def foreign_store(base: Path) -> Path:
+    """A store with one image that the launcher does not serve itself."""
+    store = base / "foreign"
+    image = squash.make(base / "foreign.squashfs", squash.BUSYBOX, "gzip")
+    make_store(store, image, NAME, env=["PATH=/bin"])
+    return store
 
 
 @pytest.fixture
-def traceable(shifter: Launcher, built_traceable: Path) -> Launcher:
-    """The same launcher, but strace -f follows its server, too."""
-    return replace(shifter, program=built_traceable / "shifter")
+def foreign(shifter: Launcher, foreign_store: Path) -> Launcher:
+    """The launcher, with an image that squashfuse serves."""
+    shifter.store = foreign_store
+    return shifter
+
+
+@pytest.fixture
+def traceable(foreign: Launcher, built_traceable: Path) -> Launcher:
+    """The same launcher, but strace -f follows its server, too, until that is executed."""
+    return replace(foreign, program=built_traceable / "shifter")
 
 
 @pytest.fixture

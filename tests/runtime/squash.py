@@ -71,15 +71,15 @@ def _member(path: str, entry: Entry) -> tuple[tarfile.TarInfo, bytes]:
     return info, data
 
 
-def make(path: Path, tree: Tree) -> Path:
-    """Write the squashfs file PATH that holds TREE."""
+def make(path: Path, tree: Tree, compressor: str = "zstd") -> Path:
+    """Write the squashfs file PATH that holds TREE; the launcher itself serves only zstd."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, entry in tree.items():
             info, data = _member(name, entry)
             tar.addfile(info, io.BytesIO(data))
     subprocess.run(
-        ["tar2sqfs", "-q", "-f", "-c", "gzip", "-j", "1", path],
+        ["tar2sqfs", "-q", "-f", "-x", "-c", compressor, "-j", "1", path],
         input=stream.getvalue(),
         check=True,
         capture_output=True,

@@ -41,16 +41,17 @@ def rank(shifter: Launcher, *options: str, **env: str | None) -> Iterator[tuple[
         assert process.wait(10) == 0
 
 
+def is_server(pid: int) -> bool:
+    """Whether PID serves an image to the kernel."""
+    try:
+        return any(os.readlink(fd) == "/dev/fuse" for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
 def servers(shifter: Launcher) -> list[int]:
     """Return who serves an image of ours."""
-    found = []
-    for pid in shifter.processes():
-        try:
-            if Path(f"/proc/{pid}/comm").read_text() == "squashfuse_ll\n":
-                found.append(pid)
-        except FileNotFoundError:
-            continue
-    return found
+    return [pid for pid in shifter.processes() if is_server(pid)]
 
 
 def keepers(shifter: Launcher) -> list[int]:
@@ -59,7 +60,11 @@ def keepers(shifter: Launcher) -> list[int]:
     found = []
     for pid in shifter.processes():
         try:
-            if os.readlink(f"/proc/{pid}/exe") == own and os.getsid(pid) == pid:
+            if (
+                os.readlink(f"/proc/{pid}/exe") == own
+                and os.getsid(pid) == pid
+                and not is_server(pid)
+            ):
                 found.append(pid)
         except FileNotFoundError:
             continue

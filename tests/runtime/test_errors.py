@@ -340,18 +340,18 @@ def fails_on(shifter: Launcher, change: str) -> str:
 
 
 @needs_root
-def test_a_node_without_squashfuse(shifter: Launcher) -> None:
+def test_a_node_without_squashfuse(foreign: Launcher) -> None:
     hide = "; ".join(f"mount --bind /dev/null $(command -v {name})" for name in SERVERS)
-    assert fails_on(shifter, hide) == (
+    assert fails_on(foreign, hide) == (
         "shifter: 'squashfuse_ll' was not found\n"
         "  hint: install it on this node: apt install squashfuse\n"
     )
 
 
 @needs_root
-def test_a_node_with_the_slow_squashfuse_only(shifter: Launcher) -> None:
-    before = changed_node(shifter, "mount --bind /dev/null $(command -v squashfuse_ll)")
-    done = shifter.run("-i", "test", "cat", "/etc/motd", before=before, user=0, group=0)
+def test_a_node_with_the_slow_squashfuse_only(foreign: Launcher) -> None:
+    before = changed_node(foreign, "mount --bind /dev/null $(command -v squashfuse_ll)")
+    done = foreign.run("-i", "test", "cat", "/etc/motd", before=before, user=0, group=0)
     assert done.stdout == "from the image\n"
     assert done.stderr == (
         "shifter: 'squashfuse_ll' was not found: reading the image is slow with 'squashfuse'\n"
@@ -359,11 +359,18 @@ def test_a_node_with_the_slow_squashfuse_only(shifter: Launcher) -> None:
 
 
 @needs_root
-def test_squashfuse_is_also_found_on_the_path(shifter: Launcher, playground: Path) -> None:
+def test_our_own_images_need_no_squashfuse(shifter: Launcher) -> None:
+    hide = "; ".join(f"mount --bind /dev/null $(command -v {name})" for name in SERVERS)
+    done = shifter.run("-i", "test", "true", before=changed_node(shifter, hide), user=0, group=0)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_root
+def test_squashfuse_is_also_found_on_the_path(foreign: Launcher, playground: Path) -> None:
     where = f"mkdir -p {playground}/bin && cp $(command -v squashfuse_ll) {playground}/bin"
     hide = f"{where} && mount --bind /dev/null $(command -v squashfuse_ll)"
-    before = changed_node(shifter, f"{hide} && PATH={playground}/bin:$PATH")
-    done = shifter.run("-i", "test", "echo", "ran", before=before, user=0, group=0)
+    before = changed_node(foreign, f"{hide} && PATH={playground}/bin:$PATH")
+    done = foreign.run("-i", "test", "echo", "ran", before=before, user=0, group=0)
     assert done.stdout == "ran\n", done.stderr
 
 

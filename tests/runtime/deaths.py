@@ -1,0 +1,162 @@
+"""Launches that are killed all the time: who fails that was not itself killed, and what is left.
+
+Ranks, founders, keepers and servers are killed at random.  A rank says which user namespace it is
+in; who was in the container of a server that was killed is excused, and nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.runtime.conftest import Launcher
+
+_SCRIPTS = (
+    "readlink /proc/self/ns/user",
+    "readlink /proc/self/ns/user; cat /etc/motd > /dev/null",
+    "readlink /proc/self/ns/user; sleep 0.05",
+)
+_UNSEEN_SECONDS = 0.05
+# What a killed child of ours, or a child of ours' child, ends with.
+_KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
+
+
+@dataclass
+class Launch:
+    """One launch: when it was begun, and what came of it."""
+
+    process: subprocess.Popen[str]
+    job: int
+    begun: float
+    ended: float = 0.0
+    out: str = ""
+    err: str = ""
+    killed: bool = False
+
+
+@dataclass
+class Result:
+    """What happened: how many of what were killed, and which launches failed without a reason."""
+
+    launches: int
+    killed: Counter[str] = field(default_factory=Counter)
+    excused: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def rage(shifter: Launcher, launches: int, *, at_once: int, pause: float, seed: int) -> Result:
+    """Run so many LAUNCHES, AT_ONCE at a time, and kill one process every PAUSE seconds."""
+    chance = random.Random(seed)
+    result = Result(launches)
+    running: dict[int, Launch] = {}
+    servers: dict[str, float] = {}
+    done: list[Launch] = []
+    begun, next_kill = 0, time.monotonic()
+    while begun < launches or running:
+        while begun < launches and len(running) < at_once:
+            launch = _start(shifter, chance, begun)
+            running[launch.process.pid] = launch
+            begun += 1
+        if time.monotonic() > next_kill:
+            next_kill = time.monotonic() + pause * 2 * chance.random()
+            _kill_one(shifter, chance, running, result, servers)
+        for pid in [pid for pid, each in running.items() if each.process.poll() is not None]:
+            launch = running.pop(pid)
+            launch.ended = time.monotonic()
+            launch.out, launch.err = launch.process.communicate()
+            done.append(launch)
+        time.sleep(0.001)
+    _judge(done, servers, result)
+    return result
+
+
+def _start(shifter: Launcher, chance: random.Random, number: int) -> Launch:
+    job = chance.randrange(3)
+    pipe = subprocess.PIPE
+    # Without it linger is what it is for users.
+    environment = {"SLURM_JOB_ID": str(job), "SHIFTER_LINGER": "0.05" if number % 2 else "0"}
+    script = chance.choice(_SCRIPTS)
+    process = shifter.popen(
+        "-i", "test", "/bin/sh", "-c", script, env=environment, stdout=pipe, stderr=pipe
+    )
+    return Launch(process, job, time.monotonic())
+
+
+def _processes(shifter: Launcher) -> Iterator[tuple[int, str]]:
+    """Yield all processes of the caller's, with what each is."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        pid = int(entry.name)
+        try:
+            if entry.stat().st_uid != shifter.uid:
+                continue
+            program = os.readlink(entry / "exe")
+            leads = os.getsid(pid) == pid
+        except OSError:
+            continue
+        if "/dev/fuse" in _files(entry) and leads:
+            yield pid, "server"
+        elif program != str(shifter.program):
+            yield pid, "rank"
+        else:
+            yield pid, "keeper" if leads else "launcher"
+
+
+def _files(process: Path) -> set[str]:
+    found = set()
+    for link in process.glob("fd/*"):
+        try:
+            found.add(os.readlink(link))
+        except OSError:
+            continue
+    return found
+
+
+def _kill_one(
+    shifter: Launcher,
+    chance: random.Random,
+    running: dict[int, Launch],
+    result: Result,
+    servers: dict[str, float],
+) -> None:
+    found = list(_processes(shifter))
+    if not found:
+        return
+    kind = chance.choice(sorted({kind for _, kind in found}))
+    pid = chance.choice([pid for pid, each in found if each == kind])
+    try:
+        namespace = os.readlink(f"/proc/{pid}/ns/user")
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return
+    result.killed[kind] += 1
+    if pid in running:
+        running[pid].killed = True
+    if kind == "server":
+        servers[namespace] = time.monotonic()
+
+
+def _judge(done: list[Launch], servers: dict[str, float], result: Result) -> None:
+    for each in done:
+        code = each.process.returncode
+        if code == 0 or each.killed or code in _KILLED:
+            continue
+        lines = each.out.splitlines()
+        was_in = lines[0] if lines else ""
+        # Who could not even begin says nothing: then a server must have died meanwhile, or so
+        # shortly before that its keeper had not seen it yet.
+        silent = not lines and any(
+            each.begun - _UNSEEN_SECONDS < when < each.ended for when in servers.values()
+        )
+        if was_in in servers or silent:
+            result.excused += 1
+        else:
+            result.failed.append(f"{code}: {each.out!r} {each.err!r}")
