@@ -56,7 +56,7 @@ def rage(shifter: Launcher, launches: int, *, at_once: int, pause: float, seed: 
     chance = random.Random(seed)
     result = Result(launches)
     running: dict[int, Launch] = {}
-    servers: dict[str, float] = {}
+    servers: list[tuple[str, float]] = []
     done: list[Launch] = []
     begun, next_kill = 0, time.monotonic()
     while begun < launches or running:
@@ -125,7 +125,7 @@ def _kill_one(
     chance: random.Random,
     running: dict[int, Launch],
     result: Result,
-    servers: dict[str, float],
+    servers: list[tuple[str, float]],
 ) -> None:
     found = list(_processes(shifter))
     if not found:
@@ -141,22 +141,20 @@ def _kill_one(
     if pid in running:
         running[pid].killed = True
     if kind == "server":
-        servers[namespace] = time.monotonic()
+        servers.append((namespace, time.monotonic()))
 
 
-def _judge(done: list[Launch], servers: dict[str, float], result: Result) -> None:
+def _judge(done: list[Launch], servers: list[tuple[str, float]], result: Result) -> None:
     for each in done:
         code = each.process.returncode
         if code == 0 or each.killed or code in _KILLED:
             continue
         lines = each.out.splitlines()
-        was_in = lines[0] if lines else ""
         # Who could not even begin says nothing: then a server must have died meanwhile, or so
         # shortly before that its keeper had not seen it yet.
-        silent = not lines and any(
-            each.begun - _UNSEEN_SECONDS < when < each.ended for when in servers.values()
-        )
-        if was_in in servers or silent:
+        since = each.begun - _UNSEEN_SECONDS
+        dead = {where for where, when in servers if since < when < each.ended}
+        if lines[0] in dead if lines else dead:
             result.excused += 1
         else:
             result.failed.append(f"{code}: {each.out!r} {each.err!r}")
