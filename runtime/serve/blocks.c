@@ -107,7 +107,7 @@ enum { HEAD = 2, PLAIN_HEAD = 0x8000 };
 /* The two bytes before a block of metadata. */
 static int read_head(const struct blocks *blocks, struct block *block, int *plain)
 {
-    unsigned char head[HEAD];
+    unsigned char head[HEAD] = {0};
     int error = read_all(blocks, head, HEAD, block->position);
     unsigned word = head[0] | (unsigned)head[1] << 8;
 

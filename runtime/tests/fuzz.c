@@ -2,8 +2,10 @@
    its own key, and no mutated record is taken for a good one. */
 #include "../identity.h"
 #include "../index.h"
+#include "../memo.h"
 #include "../record.h"
 #include "../reference.h"
+#include "../state.h"
 #include "cdb_make.h"
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -125,6 +127,30 @@ static void try_identity(void)
     free(identity_group(&who, group));
 }
 
+/* The files that launches on a node leave each other. */
+static void try_node(void)
+{
+    static const char state_file[] = "shifter container 1\nkey 5\na\nb\nc\nuser 4026531837\n"
+                                     "mount 4026531840\nfounder 17\nready\n17\nkeeper 18 8 9\n";
+    static const char memo_file[] = "shifter name 1\n/store\nname\n12\nv=1";
+    char text[256];
+    struct state parsed;
+    struct memo memo;
+    size_t length = random_below(2) ? sizeof state_file - 1 : sizeof memo_file - 1;
+
+    memcpy(text, length == sizeof memo_file - 1 ? memo_file : state_file, length + 1);
+    for (uint32_t count = random_below(6); count > 0; count--)
+        text[random_below(length)] = (char)(random_below(3) ? "0123456789 \nk"[random_below(13)]
+                                                            : (int)random_below(256));
+    length = random_below(4) ? length : random_below(length);
+    text[length] = '\0';
+    state_parse(&parsed, text, length);
+    CHECK(parsed.lines >= text && parsed.lines <= text + length);
+    CHECK(!parsed.ready || parsed.key + parsed.key_length <= text + length);
+    if (memo_parse(text, length, "/store", "name", &memo))
+        CHECK(memo.value.bytes + memo.value.length == text + length);
+}
+
 int main(int argc, char **argv)
 {
     static struct cdb_make good;
@@ -142,6 +168,7 @@ int main(int argc, char **argv)
     for (long at = 0; at < count; at++) {
         try_name();
         try_index(fd, &good);
+        try_node();
         if (at % 16 == 0) {
             try_identity();
             try_snapshot(users);

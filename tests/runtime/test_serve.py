@@ -91,15 +91,18 @@ def deep(tree: Path) -> None:
         (at / "file").write_text(str(number))
 
 
-@pytest.mark.parametrize("fill", [small, large, holes, links, many, deep])
+PLAIN = (*ZSTD, "-no-xattrs", "-no-fragments", "-noI", "-noD")
+BLOCKS = {size: ("-comp", "zstd", "-b", size, "-no-xattrs") for size in ("4K", "1M")}
+GZIP = ("-comp", "gzip", "-no-xattrs")
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("fill", "options"),
     [
-        pytest.param((*ZSTD, "-no-xattrs"), id="zstd"),
-        pytest.param((*ZSTD, "-no-xattrs", "-no-fragments", "-noI", "-noD"), id="plain"),
-        pytest.param(("-comp", "zstd", "-b", "4K", "-no-xattrs"), id="small blocks"),
-        pytest.param(("-comp", "zstd", "-b", "1M", "-no-xattrs"), id="large blocks"),
-        pytest.param(("-comp", "gzip", "-no-xattrs"), id="gzip"),
+        *((fill, (*ZSTD, "-no-xattrs")) for fill in (small, large, holes, links, many, deep)),
+        *((fill, PLAIN) for fill in (large, holes, many)),
+        *((fill, options) for fill in (large, holes) for options in BLOCKS.values()),
+        (large, GZIP),
     ],
 )
 def test_files_are_what_they_were(
