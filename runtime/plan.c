@@ -16,11 +16,13 @@
 static const struct {
     const char *path;
     unsigned long attributes;
+    int optional; /* in some images it is a link to one of the others */
 } standard[] = {
-    {"/proc", 0},
-    {"/sys", 0},
-    {"/dev", MS_NOSUID},
-    {"/tmp", MS_NOSUID | MS_NODEV},
+    {"/proc", 0, 0},
+    {"/sys", 0, 0},
+    {"/dev", MS_NOSUID, 0},
+    {"/tmp", MS_NOSUID | MS_NODEV, 0},
+    {"/var/tmp", MS_NOSUID | MS_NODEV, 1},
 };
 
 static struct wish *add(struct plan *plan, enum wish_kind kind, const char *source,
@@ -221,9 +223,12 @@ void plan_make(struct plan *plan, const struct job *job, const struct config *co
     place_of_store(job, config, plan->store);
     plan->home = place_of_home(&plan->home_is_own);
     plan->cwd = place_of_caller(plan->cwd_text);
-    for (size_t at = 0; at < sizeof standard / sizeof standard[0]; at++)
-        add(plan, WISH_STANDARD, standard[at].path, standard[at].path)->attributes =
-            standard[at].attributes;
+    for (size_t at = 0; at < sizeof standard / sizeof standard[0]; at++) {
+        struct wish *wish = add(plan, WISH_STANDARD, standard[at].path, standard[at].path);
+
+        wish->attributes = standard[at].attributes;
+        wish->optional = standard[at].optional;
+    }
     standards = plan->count;
     add_volumes(plan, &config->fs, BY_SITE, NULL);
     for (const struct module **at = plan->modules; *at != NULL; at++)

@@ -138,10 +138,10 @@ static void plan_given(struct binds *binds, size_t at, const char *etc)
     struct bind *bind = &binds->list[at];
     int goes = is_free(binds, at, bind->target, etc);
 
-    if (!is_of_caller(bind) && !goes)
+    if (!is_of_caller(bind) && !bind->wish->optional && !goes)
         fail(0, NULL, "cannot put '%s' into the image, where it is '%s'", bind->path,
              bind->target);
-    if (is_of_caller(bind) && !(goes && prevails(bind))) {
+    if (!goes || (is_of_caller(bind) && !prevails(bind))) {
         free(bind->target);
         bind->target = NULL;
         return;

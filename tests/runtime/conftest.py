@@ -128,7 +128,7 @@ def base() -> Iterator[Path]:
         mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
         if mode & 0o666 != 0o666:
             os.chmod("/dev/fuse", mode | 0o666)
-    path = Path(tempfile.mkdtemp(prefix="shifter-tests-", dir="/var/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="shifter-tests-", dir="/srv"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)

@@ -34,7 +34,7 @@ def test_nothing_of_the_hosts_root_is_reachable(shifter: Launcher) -> None:
         assert not same, f"the host's root is at {place}"
     assert shifter.run("-i", "test", "ls", "/old").returncode == 1
     assert shifter.inside("ls /..; ls /etc").split() == [
-        "bin", "dev", "etc", "proc", "secret", "sys", "tmp", "var", "work",
+        "bin", "dev", "etc", "proc", "secret", "srv", "sys", "tmp", "var", "work",
         "group", "hosts", "motd", "passwd", "resolv.conf",
     ]  # fmt: skip
 
@@ -130,6 +130,18 @@ def test_mount_points_that_the_image_lacks_are_made(
     assert out.endswith("at home\n")
 
 
+def test_both_temporary_directories_are_the_nodes(shifter: Launcher, store: Path) -> None:
+    use(shifter, store, squash.BUSYBOX)
+    for name in ("/tmp", "/var/tmp"):
+        file = Path(f"{name}/shifter-test-{os.getpid()}")
+        assert shifter.inside(f"echo written > {file}; cat {file}") == "written\n"
+        assert file.read_text() == "written\n"
+        file.unlink()
+    # As in some images.
+    use(shifter, store, {**squash.BUSYBOX, "var": 0o755, "var/tmp": Path("../tmp")})
+    assert shifter.inside("ls -d /var/tmp/.") == "/var/tmp/.\n"
+
+
 def test_directories_above_a_mount_point_look_as_in_the_image(
     shifter: Launcher, store: Path, playground: Path
 ) -> None:
@@ -157,11 +169,11 @@ def test_links_in_the_image_are_followed_in_the_image(
             "usr/etc/real": "root:x:0:0::/root:/bin/sh\n",
             "etc": Path("/usr/etc"),
             "export": 0o755,
-            "var": Path("export/var"),
+            "srv": Path("export/srv"),
         },
     )
-    show = "grep -c . /etc/passwd; cat ~/mine; readlink /etc; readlink /tmp; readlink /var"
-    assert shifter.inside(show) == ("2\nat home\n/usr/etc\n../../scratch/tmp/../tmp\nexport/var\n")
+    show = "grep -c . /etc/passwd; cat ~/mine; readlink /etc; readlink /tmp; readlink /srv"
+    assert shifter.inside(show) == ("2\nat home\n/usr/etc\n../../scratch/tmp/../tmp\nexport/srv\n")
     seen = mounts(shifter)
     assert "/scratch/tmp" in seen
     assert f"/export{home}" in seen
