@@ -7,6 +7,7 @@
 #include "config.h"
 #include "container.h"
 #include "description.h"
+#include "doctor.h"
 #include "dry_run.h"
 #include "envfile.h"
 #include "environment.h"
@@ -198,6 +199,8 @@ int main(int argc, char **argv)
         check_config(job.checked);
         return EXIT_SUCCESS;
     }
+    if (job.action == DOCTOR)
+        return doctor(&(struct visit){&job, make_container});
     config_read(&config);
     plan_make(&plan, &job, &config);
     if (job.verbose)
