@@ -127,11 +127,11 @@ void namespaces_enter_user(int as_root)
     map(as_root ? 0 : uid, as_root ? 0 : gid, uid, gid);
 }
 
-void namespaces_leave_root(uid_t uid, gid_t gid)
+void namespaces_enter_inner(uid_t uid, gid_t gid, int was_root)
 {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         refused("create a user namespace in the container");
-    map(uid, gid, 0, 0);
+    map(uid, gid, was_root ? 0 : uid, was_root ? 0 : gid);
 }
 
 /* What the host mounts later still arrives (automounted homes); nothing of ours leaves. */

@@ -7,6 +7,7 @@
 #include "config.h"
 #include "container.h"
 #include "description.h"
+#include "detached.h"
 #include "doctor.h"
 #include "dry_run.h"
 #include "envfile.h"
@@ -114,8 +115,6 @@ static void make_container(struct container *container, int file, struct identit
     keeper_start(&keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();
-    if (plan->writable == 0)
-        keeper_hold(&keeper);
     binds_open(&binds, plan);
     root_begin();
     keeper_watch(&keeper, ".");
@@ -123,10 +122,8 @@ static void make_container(struct container *container, int file, struct identit
     image_check(&image, IMAGE_DIR);
     root_build(&binds, &etc, who, &description);
     root_enter();
-    if (plan->writable != 0) {
-        namespaces_leave_root(who->uid, who->gid);
-        keeper_hold(&keeper);
-    }
+    namespaces_enter_inner(who->uid, who->gid, plan->writable != 0);
+    keeper_hold(&keeper);
     umask(mask);
     keeper_started(&keeper);
     container_ready(container, &keeper);
@@ -215,6 +212,8 @@ int main(int argc, char **argv)
                                                     plan.modules, &config});
     command = command_choose(&job, &found.record);
     command_enter_workdir(&job, &found.record, plan.cwd);
+    /* From here on others in the container may look into this process, and hooks run. */
+    close_ours();
     MUST(privileges_drop(), "cannot drop privileges");
     hooks_run(plan.modules);
     command_run(command, environment.list);
