@@ -207,13 +207,13 @@ int main(int argc, char **argv)
         show(&job, &plan, &found);
     envfiles_read(&variables, &job.env_files);
     enter_container(&found, &plan);
+    /* From here on the image leads the way, and others in the container may look in. */
+    close_ours();
     environment_build(&environment,
                       &(struct environment_sources){environ, &job, &found.record, &variables,
                                                     plan.modules, &config});
     command = command_choose(&job, &found.record);
     command_enter_workdir(&job, &found.record, plan.cwd);
-    /* From here on others in the container may look into this process, and hooks run. */
-    close_ours();
     MUST(privileges_drop(), "cannot drop privileges");
     hooks_run(plan.modules);
     command_run(command, environment.list);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,111 @@ def test_a_filesystem_of_somebody_elses_is_no_node_directory(shifter: Launcher, 
         assert done.stdout.split() in ([".", ".."], []), done
     finally:
         os.rmdir(path)
+
+
+# ------------------------------------------------------------- hostile images
+
+LINKS = ["/", "/proc/self/root/etc", "/proc/1/root", "../../../../../..", "/proc/self/cwd",
+         "/dev/shm", "/tmp", "/etc", "/proc/self/fd/3", "."]  # fmt: skip
+HOSTILE: dict[str, squash.Tree] = {
+    **{f"{name} -> {link}": {name: Path(link)}
+       for name in ("etc", "proc", "dev", "tmp", "sys") for link in LINKS},
+    **{f"/{name} is a file": {name: "x"} for name in ("etc", "proc", "dev", "tmp", "sys")},
+    "/proc is a pipe": {"proc": squash.special(tarfile.FIFOTYPE)},
+    "/etc is a device": {"etc": squash.special(tarfile.CHRTYPE, 1, 5)},
+    "/etc/passwd is a pipe": {"etc": 0o755, "etc/passwd": squash.special(tarfile.FIFOTYPE)},
+    "/etc/group is /dev/zero": {"etc": 0o755, "etc/group": squash.special(tarfile.CHRTYPE, 1, 5)},
+    "/etc/passwd is a link to secrets": {"etc": 0o755, "etc/passwd": Path("/proc/self/environ")},
+    "/etc/hosts is a directory": {"etc": 0o755, "etc/hosts": 0o755},
+    "/etc cannot be entered": {"etc": 0o000},
+    "links in a ring": {"etc": Path("a"), "a": Path("b"), "b": Path("etc")},
+    "names that are lines": {"etc": 0o755, "x\n1 1 0:1 / /proc rw - proc": 0o755,
+                             "a\\040b": 0o755, "\x1b[2J": "x", "etc/\n": "x"},
+    "the launcher's own names": {"image": Path("/"), "skeleton": Path("/etc"), "root": Path("/")},
+}  # fmt: skip
+REMOVED = ("etc", "proc", "dev", "tmp", "sys")
+LOOK = "cat /proc/self/mountinfo; ls /proc/self/root{base} 2>&1; ls {base} 2>&1; echo end"
+
+
+def held(shifter: Launcher, *options: str, **more: object) -> bool:
+    """Run in a hostile image; return whether that was possible at all."""
+    script = LOOK.format(base=shifter.store)
+    done = shifter.run("-i", "test", *options, "sh", "-c", script, timeout=20, **more)  # type: ignore[arg-type]
+    assert "index" not in done.stdout
+    if done.returncode == 125:
+        assert done.stderr.startswith("shifter: cannot ")
+        assert "\x1b" not in done.stderr
+        return False
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "end"), done
+    with open("/proc/self/mountinfo") as host:
+        [root] = [line.split() for line in host if line.split()[4] == "/"]
+    seen = [line.split() for line in done.stdout.splitlines() if " - " in line]
+    assert not [fields for fields in seen if fields[2] == root[2] and fields[3] in ("/", "/etc")]
+    assert "/proc" in [fields[4] for fields in seen]
+    return True
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_image_leads_a_launch_nowhere(shifter: Launcher, store: Path, name: str) -> None:
+    hostile = HOSTILE[name]
+    use(
+        shifter,
+        store,
+        {**squash.without(squash.BUSYBOX, *(set(hostile) & set(REMOVED))), **hostile},
+    )
+    # Kernels before 5.11 have no overlayfs for users.
+    older = ("strace", "-o", "/dev/null", "-e", "inject=mount:error=EPERM:when=4")
+    is_led = " -> " in name or "ring" in name
+    for options, before in (((), ()), (("--writable",), ()), ((), older))[: 1 if is_led else 3]:
+        assert held(shifter, *options, before=before) is not is_led
+
+
+def test_a_working_directory_of_an_image_is_not_the_hosts(
+    shifter: Launcher, store: Path, playground: Path
+) -> None:
+    path = squash.make(store / "image", {**squash.BUSYBOX, "here": Path("/proc/self/fd/9")})
+    (playground / "udiRoot.conf").write_text("")
+    passed = os.open(playground, os.O_RDONLY | os.O_DIRECTORY)
+    for number in (*range(3, 20), passed):
+        make_store(store, path, env=["PATH=/bin"], workdir=f"/proc/self/fd/{number}")
+        for options in (("-w",), ("-w/here",), ()):
+            done = shifter.run(
+                "-i", "test", *options, "sh", "-c", "pwd -P; ls -d ../../../../image ../..",
+                pass_fds=[passed],
+            )  # fmt: skip
+            where = (number, options, done)
+            if done.returncode == 125:
+                assert "cannot start in '" in done.stderr, where
+                continue
+            assert (done.returncode, done.stdout.split()) == (1, ["/", "../.."]), where
+    os.close(passed)
+
+
+def test_an_image_gives_nobody_rights_or_devices(shifter: Launcher, store: Path) -> None:
+    tree: squash.Tree = {
+        **squash.BUSYBOX,
+        # Which says so if it is another user's than who started it.
+        "bin/of-root": (0o6755, shifter.program.read_bytes()),
+        "zero": squash.special(tarfile.CHRTYPE, 1, 5),
+        "disk": squash.special(tarfile.BLKTYPE, 7, 0),
+    }
+    use(shifter, store, tree)
+    for options in ((), ("--writable",)):
+        script = "ls -l /bin/of-root; /bin/of-root --version; head -c1 /zero; head -c1 /disk"
+        done = shifter.run("-i", "test", *options, "sh", "-c", script)
+        assert done.stdout.startswith("-rwsr-sr-x")
+        assert "\nshifter " in done.stdout, done.stderr
+        assert done.stderr.count("Permission denied") == 2, done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--writable",)])
+def test_mounts_of_a_container_are_its_own(shifter: Launcher, options: tuple[str, ...]) -> None:
+    # Not even for who is root in a namespace of his own.
+    script = "umount /tmp || umount /proc || mount -o remount,rw,suid,dev / || echo kept"
+    for command in (["sh"], ["/bin/busybox", "unshare", "-Urm", "sh"]):
+        done = shifter.run("-i", "test", *options, *command, "-c", script)
+        assert done.stdout == "kept\n", done
+    for line in shifter.inside("cat /proc/self/mountinfo", *options).splitlines():
+        fields = line.split()
+        if fields[4] in ("/", "/tmp", str(shifter.home)):
+            assert {"nosuid", "nodev"} <= set(fields[5].split(",")), line
