@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -199,3 +200,23 @@ def test_mounts_of_a_container_are_its_own(shifter: Launcher, options: tuple[str
         fields = line.split()
         if fields[4] in ("/", "/tmp", str(shifter.home)):
             assert {"nosuid", "nodev"} <= set(fields[5].split(",")), line
+
+
+# ------------------------------------------------------------- what there is not
+
+
+def test_what_is_not_separated(shifter: Launcher) -> None:
+    kinds = ("net", "pid", "ipc", "uts", "cgroup")
+    script = f"for kind in {' '.join(kinds)}; do readlink /proc/self/ns/$kind; done"
+    assert shifter.inside(script).split() == [os.readlink(f"/proc/self/ns/{x}") for x in kinds]
+    own = re.search(r"^Seccomp:.*", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert own
+    assert own[0] in shifter.inside("cat /proc/self/status")
+
+
+def test_every_test_that_is_named_is_there() -> None:
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", text))
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert named
+    assert not [name for name in named if f"def {name}(" not in tests]
