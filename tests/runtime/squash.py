@@ -82,7 +82,7 @@ def _member(path: str, entry: Entry) -> tuple[tarfile.TarInfo, bytes]:
     return info, data
 
 
-def make(path: Path, tree: Tree) -> Path:
+def make(path: Path, tree: Tree, compressor: str = "gzip") -> Path:
     """Write the squashfs file PATH that holds TREE."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
@@ -90,7 +90,7 @@ def make(path: Path, tree: Tree) -> Path:
             info, data = _member(name, entry)
             tar.addfile(info, io.BytesIO(data))
     subprocess.run(
-        ["tar2sqfs", "-q", "-f", "-c", "gzip", "-j", "1", path],
+        ["tar2sqfs", "-q", "-f", "-c", compressor, "-j", "1", path],
         input=stream.getvalue(),
         check=True,
         capture_output=True,

@@ -58,6 +58,61 @@ def test_no_process_of_the_users_outside_leads_to_the_hosts_root(shifter: Launch
             outside.kill()
 
 
+def test_no_other_container_of_the_users_can_be_reached(shifter: Launcher) -> None:
+    with rank(shifter, SLURM_JOB_ID="1") as (_, pid):
+        others = {pid, *keepers(shifter), *servers(shifter)}
+        assert len(others) == 3
+        found = {pid for pid, _ in reachable(shifter, env={"SLURM_JOB_ID": "2"})}
+        assert not found & others
+
+
+def test_the_user_may_enter_and_trace_from_outside(shifter: Launcher) -> None:
+    with rank(shifter) as (_, pid):
+        enter = [
+            "nsenter",
+            "-U",
+            "-m",
+            "--preserve-credentials",
+            "-t",
+            str(pid),
+            "cat",
+            "/etc/motd",
+        ]
+        identity = shifter.identity()
+        entered = subprocess.run(enter, capture_output=True, text=True, **identity)  # type: ignore[call-overload]
+        assert entered.stdout == "from the image\n", entered.stderr
+        strace = ["strace", "-o", "/dev/null", "-p", str(pid)]
+        with subprocess.Popen(strace, stderr=subprocess.PIPE, text=True, **identity) as tracer:  # type: ignore[call-overload]
+            assert "attached" in tracer.stderr.readline()
+            tracer.terminate()
+
+
+def test_a_launch_within_a_launch_has_a_container_of_its_own(
+    shifter: Launcher, store: Path
+) -> None:
+    make_store(store, squash.make(store / "image", squash.BUSYBOX, "zstd"), env=["PATH=/bin"])
+    done = shifter.run(
+        "-i", "test", f"-V{shifter.base}:/shifter", "/shifter/built/shifter", "-i", "test",
+        f"--store=/shifter/{store.name}", "sh", "-c", "id -u; cat /etc/motd; ls /shifter",
+    )  # fmt: skip
+    assert done.stdout == f"{UID}\nfrom the image\n", done.stderr
+
+
+@needs_root
+def test_the_hosts_root_is_known_by_any_name(shifter: Launcher, playground: Path) -> None:
+    place = playground / "root"
+    place.mkdir()
+    before = changed_node(shifter, f"mount --bind / {place}")
+    said = shifter.run("-i", "test", f"-V{place}:/x", "true", before=before, user=0, group=0)
+    assert said.returncode == 125
+    assert "the host's root must not be reachable" in said.stderr
+    script = f"ls {place}"
+    home = shifter.run(
+        "-i", "test", "sh", "-c", script, before=before, env={"HOME": str(place)}, user=0, group=0
+    )
+    assert home.stdout == ""
+
+
 def test_no_descriptor_of_ours_is_open_when_what_others_wrote_runs(
     shifter: Launcher, playground: Path
 ) -> None:
