@@ -1,5 +1,7 @@
 #include "blank.h"
 
+#include "fail.h"
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -50,9 +52,7 @@ int blank_image(void)
 {
     int file = memfd_create("blank", MFD_CLOEXEC);
 
-    if (file >= 0 && write(file, blank, sizeof blank) != sizeof blank) {
-        close(file);
-        return -1;
-    }
+    if (file < 0 || write(file, blank, sizeof blank) != sizeof blank)
+        fail(errno, NULL, "cannot make a small image in memory");
     return file;
 }

@@ -2,7 +2,7 @@
 #ifndef SHIFTER_BLANK_H
 #define SHIFTER_BLANK_H
 
-/* Open it: a file in memory that nobody else sees; -1 and errno. */
+/* Open it: a file in memory that nobody else sees. */
 int blank_image(void);
 
 #endif
