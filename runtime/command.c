@@ -47,9 +47,9 @@ static const char *image_workdir(const struct record *record)
     return record->workdir != NULL && record->workdir[0] != '\0' ? record->workdir : NULL;
 }
 
-/* Change to a directory of the container's; -1 and errno.  By a link to /proc/self/fd an image could
-   lead us to one of the host's that the caller has open: of such a one the kernel says that it
-   cannot be reached (getcwd(2)). */
+/* Change to a directory of the container's; -1 and errno.  By a link to /proc/self/fd an image
+   could lead us to one of the host's that the caller has open: of such a one the kernel says that
+   it cannot be reached (getcwd(2)). */
 static int enter(const char *path)
 {
     char place[PATH_MAX];

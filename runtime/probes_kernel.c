@@ -136,5 +136,5 @@ void try_watch(const struct visit *visit)
     if (watch < 0 || inotify_add_watch(watch, "/", IN_DELETE_SELF) < 0)
         fail(errno,
              "root: sysctl fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=65536",
-             "cannot watch for the end of a container, so its keeper ends early or with its server");
+             "cannot watch for the end of a container: its keeper ends early, or with its server");
 }
