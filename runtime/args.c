@@ -111,6 +111,9 @@ static void take(struct job *job, enum option option, const char *value)
         job->action = CHECK_CONFIG;
         job->checked = value;
         break;
+    case DOCTOR_ASKED:
+        job->action = DOCTOR;
+        break;
     case HELP:
         print(help);
     case VERSION_SHOWN:
@@ -174,6 +177,6 @@ void args_read(struct job *job, char **argv)
     }
     job->command = argv;
     ambient_read(job);
-    if (job->action != CHECK_CONFIG)
+    if (job->action != CHECK_CONFIG && (job->action != DOCTOR || job->image != NULL))
         check_image(job);
 }

@@ -4,7 +4,7 @@
 
 #include "words.h"
 
-enum action { LAUNCH, DRY_RUN, CHECK_CONFIG };
+enum action { LAUNCH, DRY_RUN, CHECK_CONFIG, DOCTOR };
 
 struct job {
     enum action action;

@@ -67,15 +67,24 @@ static struct bind *add(struct binds *binds, const struct wish *wish)
     return bind;
 }
 
+/* By whatever name, as of a bind mount. */
+static int is_root(const struct stat *status)
+{
+    struct stat root;
+
+    return stat("/", &root) == 0 && root.st_dev == status->st_dev && root.st_ino == status->st_ino;
+}
+
 /* Whether what is open may be seen in the container; the host's root never. */
-static int is_bindable(const struct wish *wish, int source, mode_t type)
+static int is_bindable(const struct wish *wish, int source, const struct stat *status)
 {
     char path[PATH_MAX];
 
-    if (path_of(source, path, sizeof path) < 0 || path[0] != '/' || strcmp(path, "/") == 0)
+    if (path_of(source, path, sizeof path) < 0 || path[0] != '/' || strcmp(path, "/") == 0 ||
+        is_root(status))
         return 0;
     if (wish->kind == WISH_HOME || wish->kind == WISH_CWD)
-        return S_ISDIR(type) && is_place_of_a_caller(path);
+        return S_ISDIR(status->st_mode) && is_place_of_a_caller(path);
     return 1;
 }
 
@@ -92,7 +101,7 @@ static void open_source(struct binds *binds, const struct wish *wish, const char
         return;
     }
     MUST(fstat(source, &status), "cannot look at '%s'", path);
-    if (!is_bindable(wish, source, status.st_mode)) {
+    if (!is_bindable(wish, source, &status)) {
         if (is_needed(wish))
             fail(0, wish_origin(wish, binds->plan),
                  "cannot mount '%s' at '%s': the host's root must not be reachable", path, target);

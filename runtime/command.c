@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static size_t count(char *const *words)
@@ -46,10 +47,26 @@ static const char *image_workdir(const struct record *record)
     return record->workdir != NULL && record->workdir[0] != '\0' ? record->workdir : NULL;
 }
 
+/* Change to a directory of the container's; -1 and errno.  By a link to /proc/self/fd an image
+   could lead us to one of the host's that the caller has open: of such a one the kernel says that
+   it cannot be reached (getcwd(2)). */
+static int enter(const char *path)
+{
+    char place[PATH_MAX];
+
+    if (chdir(path) < 0)
+        return -1;
+    if (syscall(SYS_getcwd, place, sizeof place) > 0 && place[0] == '/')
+        return 0;
+    MUST(chdir("/"), "cannot enter the root");
+    errno = EXDEV;
+    return -1;
+}
+
 /* The caller's directory is not in the container: the image's own, else the root. */
 static void fall_back(const char *workdir, const char *cwd)
 {
-    const char *place = workdir != NULL && chdir(workdir) == 0 ? workdir : "/";
+    const char *place = workdir != NULL && enter(workdir) == 0 ? workdir : "/";
 
     if (cwd == NULL)
         warn("the present directory is gone: starting in '%s'", place);
@@ -62,7 +79,7 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
     const char *workdir = job->workdir;
 
     if (!job->workdir_asked) {
-        if (cwd == NULL || strcmp(cwd, "/") == 0 || chdir(cwd) < 0)
+        if (cwd == NULL || strcmp(cwd, "/") == 0 || enter(cwd) < 0)
             fall_back(image_workdir(record), cwd);
         return;
     }
@@ -71,7 +88,7 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
     if (workdir == NULL)
         fail(0, "write --workdir=/DIRECTORY", "the image '%s' names no working directory",
              job->image);
-    if (chdir(workdir) < 0)
+    if (enter(workdir) < 0)
         fail(errno, "name a directory of the image, or one of the host's that is seen in it",
              "cannot start in '%s' in the container", workdir);
 }

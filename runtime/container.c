@@ -21,7 +21,7 @@ static int is_empty(int file)
     return fstat(file, &status) == 0 && status.st_size == 0;
 }
 
-static void enter(const struct namespaces *namespaces)
+void container_join(const struct namespaces *namespaces)
 {
     if (setns(namespaces->user, CLONE_NEWUSER) < 0)
         fail(errno, NULL, "cannot join the container's user namespace");
@@ -139,7 +139,7 @@ enum container_role container_enter(struct container *container, const struct no
     while (outcome == AGAIN)
         outcome = open_and_try(container, &namespaces);
     if (outcome == JOIN) {
-        enter(&namespaces);
+        container_join(&namespaces);
         return CONTAINER_JOINED;
     }
     if (outcome == ALONE)

@@ -25,6 +25,9 @@ enum container_role {
 enum container_role container_enter(struct container *container, const struct node *node,
                                     const char *key, size_t key_length);
 
+/* Enter namespaces, and close their files. */
+void container_join(const struct namespaces *namespaces);
+
 /* Share it with nobody. */
 void container_alone(struct container *container);
 

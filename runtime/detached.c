@@ -64,6 +64,23 @@ static void close_from(int first)
     closedir(open_files);
 }
 
+/* The caller's cannot have the flag, for then we would not have got them. */
+void close_ours(void)
+{
+    DIR *open_files = opendir("/proc/self/fd");
+    struct dirent *entry;
+
+    if (open_files == NULL)
+        fail(errno, NULL, "cannot close descriptors");
+    while ((entry = readdir(open_files)) != NULL) {
+        int fd = atoi(entry->d_name), flags = fcntl(fd, F_GETFD);
+
+        if (fd > STDERR_FILENO && fd != dirfd(open_files) && flags >= 0 && flags & FD_CLOEXEC)
+            close(fd);
+    }
+    closedir(open_files);
+}
+
 static int move_up(int fd)
 {
     int moved = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);

@@ -21,4 +21,8 @@ void detach(const int *wanted, size_t count, int errors);
 /* Write one byte into a pipe whose reader may be dead, which must not kill us, too. */
 void send_byte(int pipe, char byte);
 
+/* Close all that this process has opened itself: a directory of the host's that is open leads to
+   the host's root. */
+void close_ours(void);
+
 #endif

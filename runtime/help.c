@@ -25,6 +25,8 @@ const char help[] =
     "      --dry-run          print what would be done, as JSON\n"
     "      --check-config[=FILE]\n"
     "                         check udiRoot.conf: what has no effect, or is not here\n"
+    "      --doctor           try what images need of this node: what works, what does not, and\n"
+    "                         what to do; 0 if they can be run, else 1\n"
     "  -v, --verbose          say what is done\n"
     "  -h, --help             show this\n"
     "      --version          show the version\n"

@@ -33,6 +33,9 @@ enum index_answer index_list(const char *path, struct generation *newest, int *n
 /* Open it; -1 and errno. */
 int index_open(const struct generation *newest);
 
+/* How many entries the index open on `fd` has, by its own account; -1 and errno. */
+int index_count(int fd, uint64_t *entries);
+
 /* Find `key` in the index open on `fd`. */
 enum index_answer index_find(int fd, const char *key, struct value *value);
 

@@ -31,7 +31,7 @@ enum event { QUIET, ENDED };
 struct keeping {
     struct node node;
     char name[NODE_FILE_NAME]; /* of the container's file; empty: it has none */
-    pid_t founder;
+    pid_t founder, server;
     int linger;         /* ms */
     int errors, watch;  /* -1: there is none */
 };
@@ -171,7 +171,7 @@ static void keep_open(struct keeping *keeping, struct keeper_place *place)
 
 static _Noreturn void keep(struct keeping *keeping)
 {
-    struct keeper_place place = {getpid(), -1, -1};
+    struct keeper_place place = {getpid(), -1, -1, keeping->server};
 
     keeping->errors = keeping->errors < 0 ? -1 : ERRORS_FD;
     keeping->watch = keeping->watch < 0 ? -1 : WATCH_FD;
@@ -200,6 +200,7 @@ static _Noreturn void start(struct keeping *keeping, const struct image *image, 
 
     if (child == 0)
         server_run(&image->server);
+    keeping->server = image->server.fuse < 0 ? 0 : child;
     if (child > 0 && keeping->name[0] != '\0') {
         child = fork();
         if (child == 0) {

@@ -22,11 +22,53 @@ static const struct {
     {"/proc/sys/kernel/unprivileged_userns_clone", 0,
      "user namespaces are off on this node (root: sysctl kernel.unprivileged_userns_clone=1)"},
     {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1,
-     "AppArmor restricts user namespaces on this node "
-     "(root: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a profile for shifter)"},
+     "AppArmor restricts user namespaces on this node (root: install the profile "
+     "docs/examples/apparmor-shifter, or sysctl kernel.apparmor_restrict_unprivileged_userns=0)"},
 };
 
-static const char *remedy(void)
+/* Whether a line of `path`, a file of proc(5), has `text` behind its `field`-th blank. */
+static int has_line(const char *path, int field, const char *text)
+{
+    FILE *lines = fopen(path, "re");
+    char *line = NULL;
+    size_t size = 0;
+    int found = 0;
+
+    while (lines != NULL && !found && getline(&line, &size, lines) >= 0) {
+        const char *at = line;
+
+        for (int blank = 0; at != NULL && blank < field; blank++)
+            at = (at = strpbrk(at, " \t")) != NULL ? at + 1 : NULL;
+        found = at != NULL && strncmp(at, text, strlen(text)) == 0;
+    }
+    free(line);
+    if (lines != NULL)
+        fclose(lines);
+    return found;
+}
+
+/* What forbids them without any sysctl. */
+static const char *other_remedy(int error)
+{
+    if (access("/proc/self/ns/user", F_OK) < 0)
+        return access("/proc/self/stat", F_OK) < 0
+                   ? "is /proc mounted?"
+                   : "the kernel of this node has no user namespaces (CONFIG_USER_NS)";
+    if (error == ENOSPC || error == EUSERS)
+        return "all that users may have are in use "
+               "(root: sysctl user.max_user_namespaces=65536 user.max_mnt_namespaces=65536)";
+    /* The kernel gives none to who sees only a part of the filesystem: what is / there is a
+       directory, and no mount of his. */
+    if (!has_line("/proc/self/mountinfo", 4, "/ "))
+        return "users in a chroot get no user namespaces: start shifter outside of it, "
+               "or let it be entered by pivot_root";
+    if (has_line("/proc/self/status", 0, "Seccomp:\t2"))
+        return "a seccomp filter is in force, as in a container: it must allow unshare, mount and "
+               "pivot_root";
+    return "the kernel must allow unprivileged user namespaces (CONFIG_USER_NS, no seccomp filter)";
+}
+
+static const char *remedy(int error)
 {
     for (size_t at = 0; at < sizeof sysctls / sizeof sysctls[0]; at++) {
         char digits[16] = "";
@@ -40,14 +82,14 @@ static const char *remedy(void)
         if (got > 0 && atoi(digits) == sysctls[at].forbidding)
             return sysctls[at].remedy;
     }
-    return "the kernel must allow unprivileged user namespaces (CONFIG_USER_NS, no seccomp filter)";
+    return other_remedy(error);
 }
 
 static _Noreturn void refused(const char *what)
 {
     int error = errno;
 
-    fail(error, remedy(), "cannot %s", what);
+    fail(error, remedy(error), "cannot %s", what);
 }
 
 static void write_proc(const char *path, const char *text)
@@ -85,11 +127,11 @@ void namespaces_enter_user(int as_root)
     map(as_root ? 0 : uid, as_root ? 0 : gid, uid, gid);
 }
 
-void namespaces_leave_root(uid_t uid, gid_t gid)
+void namespaces_enter_inner(uid_t uid, gid_t gid, int was_root)
 {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         refused("create a user namespace in the container");
-    map(uid, gid, 0, 0);
+    map(uid, gid, was_root ? 0 : uid, was_root ? 0 : gid);
 }
 
 /* What the host mounts later still arrives (automounted homes); nothing of ours leaves. */

@@ -9,8 +9,9 @@
 void namespaces_enter_user(int as_root);
 void namespaces_enter_mount(void);
 
-/* From inside of the new root: namespaces in which the caller has his own numbers again, and no
-   power over the mounts. */
-void namespaces_leave_root(uid_t uid, gid_t gid);
+/* From inside of the new root: others for the applications, below these.  In them the caller has
+   his own numbers, and no power over the mounts; and the image's server and the keeper, which are
+   above, are out of reach, and with them the host's root that they see. */
+void namespaces_enter_inner(uid_t uid, gid_t gid, int was_root);
 
 #endif

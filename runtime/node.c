@@ -24,14 +24,17 @@ static const struct {
 /* Of the first user namespace (linux/proc_ns.h): in any other one uids are others' than they seem. */
 static const ino_t initial_namespace = 0xEFFFFFFD;
 
-/* Anybody may have made something of that name: it must be ours, and nobody else's to enter. */
-static int open_own(const char *path)
+/* Anybody may have made something of that name: it must be ours, and nobody else's to enter.  Where
+   everybody may make things, it must not be a filesystem of its own either: what one says of itself
+   that somebody has mounted there with FUSE is what he likes. */
+static int open_own(const char *path, int is_for_all)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct stat status;
+    struct stat status, above;
 
     if (fd >= 0 && fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
-        (status.st_mode & 07777) == 0700)
+        (status.st_mode & 07777) == 0700 &&
+        (!is_for_all || (fstatat(fd, "..", &above, 0) == 0 && above.st_dev == status.st_dev)))
         return fd;
     if (fd >= 0)
         close(fd);
@@ -54,14 +57,14 @@ void node_open(struct node *node)
 
     for (size_t at = 0; at < sizeof places / sizeof places[0]; at++) {
         put_path(node, places[at].start);
-        node->directory = open_own(node->path);
+        node->directory = open_own(node->path, places[at].is_made);
         if (node->directory < 0 && places[at].is_made) {
             mode_t mask = umask(0077);
             int made = mkdir(node->path, 0700);
 
             umask(mask);
             taken |= made < 0 && errno == EEXIST;
-            node->directory = open_own(node->path);
+            node->directory = open_own(node->path, places[at].is_made);
         }
         if (node->directory >= 0)
             return;

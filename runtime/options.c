@@ -22,6 +22,7 @@ const struct option_rule options[OPTIONS] = {
     [VERBOSE] = {"verbose", 'v', NONE},
     [DRY_RUN_ASKED] = {"dry-run", '\0', NONE},
     [CHECK_CONFIG_ASKED] = {"check-config", '\0', OPTIONAL},
+    [DOCTOR_ASKED] = {"doctor", '\0', NONE},
     [HELP] = {"help", 'h', NONE},
     [VERSION_SHOWN] = {"version", '\0', NONE},
     [IGNORED] = {"", 'n', NONE},

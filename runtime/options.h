@@ -17,6 +17,7 @@ enum option {
     VERBOSE,
     DRY_RUN_ASKED,
     CHECK_CONFIG_ASKED,
+    DOCTOR_ASKED,
     HELP,
     VERSION_SHOWN,
     IGNORED,

@@ -46,7 +46,8 @@ static _Noreturn void no_image(const struct resolution *found, enum index_answer
         fail(0, hint("get it with: shifterimg pull %s", found->job->image),
              "no image '%s' in the store '%s'", found->key, found->store);
     if (answer == INDEX_EMPTY)
-        fail(0, hint("fill it with: shifterimg pull %s", found->job->image),
+        fail(0, hint("fill it with: shifterimg pull %s",
+                     found->job->image != NULL ? found->job->image : "NAME"),
              "the store '%s' is empty", found->store);
     fail(0, DAMAGED_HINT, "the index of the store '%s' is damaged: %s", found->store, why);
 }
@@ -168,7 +169,7 @@ void resolve_begin(struct resolution *found, const struct job *job, const char *
     memset(found, 0, sizeof *found);
     found->job = job;
     found->newest.directory = found->index = -1;
-    if (reference_normalise(job->image, found->key) < 0)
+    if (job->image != NULL && reference_normalise(job->image, found->key) < 0)
         fail(0, NAME_HINT, "not an image name: '%s'", job->image);
     path_format(found->store, "%s", store);
 }
@@ -194,6 +195,13 @@ static int open_index(struct resolution *found)
     if (found->index < 0)
         found->index = index_open(&found->newest);
     return found->index;
+}
+
+void resolve_index(struct resolution *found)
+{
+    found->path[0] = '\0';
+    while (open_index(found) < 0)
+        bide(found);
 }
 
 int resolve_identity(struct resolution *found, struct identity *who)

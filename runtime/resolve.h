@@ -21,11 +21,14 @@ struct resolution {
     long waited;              /* ms, for what may pass */
 };
 
-/* Begin to look for the job's image in `store`. */
+/* Begin to look for the job's image, if it names one, in `store`. */
 void resolve_begin(struct resolution *found, const struct job *job, const char *store);
 
 /* Find what its name means. */
 void resolve(struct resolution *found, const struct node *node);
+
+/* Open the newest index. */
+void resolve_index(struct resolution *found);
 
 /* Look up the caller in the same index, for a container to be made; -1 as with resolve_open. */
 int resolve_identity(struct resolution *found, struct identity *who);

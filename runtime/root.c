@@ -98,7 +98,8 @@ void root_enter(void)
     } else {
         /* A node that runs from its initramfs has a root that cannot be pivoted. */
         if (errno != EINVAL)
-            fail(errno, NULL, "cannot change the root");
+            fail(errno, "is this a container? its seccomp filter must allow pivot_root",
+                 "cannot change the root");
         MUST(mount(".", "/", NULL, MS_MOVE, NULL), "cannot move the new root");
         MUST(chroot("."), "cannot change the root");
     }

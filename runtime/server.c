@@ -56,16 +56,8 @@ const char *server_name(const struct server *server)
     return slash == NULL ? "shifter" : slash + 1;
 }
 
-void server_find(struct server *server)
+void server_find_program(struct server *server)
 {
-    enum squashfs_kind kind = squashfs_kind(server->image);
-
-    server->program[0] = '\0';
-    if (kind == SQUASHFS_DAMAGED)
-        fail(0, "is the image damaged? see shifter-admin verify",
-             "cannot read the image: it is no squashfs file");
-    if (kind == SQUASHFS_OURS)
-        return;
     for (size_t at = 0; at < sizeof programs / sizeof programs[0]; at++) {
         if (!find(server->program, programs[at]))
             continue;
@@ -75,6 +67,18 @@ void server_find(struct server *server)
         return;
     }
     fail(0, "install it on this node: apt install squashfuse", "'%s' was not found", programs[0]);
+}
+
+void server_find(struct server *server)
+{
+    enum squashfs_kind kind = squashfs_kind(server->image);
+
+    server->program[0] = '\0';
+    if (kind == SQUASHFS_DAMAGED)
+        fail(0, "is the image damaged? see shifter-admin verify",
+             "cannot read the image: it is no squashfs file");
+    if (kind == SQUASHFS_FOREIGN)
+        server_find_program(server);
 }
 
 /* A server that reads before the mount is refused (EPERM), and one whose launcher is dead would

@@ -12,6 +12,9 @@ struct server {
 /* Find who can serve `image`: we ourselves what our worker builds; else the program of squashfuse,
    and fails if this node has none. */
 void server_find(struct server *server);
+/* Find the program for what others have built. */
+void server_find_program(struct server *server);
+
 const char *server_name(const struct server *server);
 
 /* Become the server, as soon as `go` has a byte.  Runs in a child of the keeper. */

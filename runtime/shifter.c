@@ -7,6 +7,8 @@
 #include "config.h"
 #include "container.h"
 #include "description.h"
+#include "detached.h"
+#include "doctor.h"
 #include "dry_run.h"
 #include "envfile.h"
 #include "environment.h"
@@ -113,8 +115,6 @@ static void make_container(struct container *container, const char *id, int file
     keeper_start(&keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();
-    if (plan->writable == 0)
-        keeper_hold(&keeper);
     binds_open(&binds, plan);
     root_begin();
     keeper_watch(&keeper, ".");
@@ -122,10 +122,8 @@ static void make_container(struct container *container, const char *id, int file
     image_check(&image, IMAGE_DIR);
     root_build(&binds, &etc, who, &description);
     root_enter();
-    if (plan->writable != 0) {
-        namespaces_leave_root(who->uid, who->gid);
-        keeper_hold(&keeper);
-    }
+    namespaces_enter_inner(who->uid, who->gid, plan->writable != 0);
+    keeper_hold(&keeper);
     umask(mask);
     keeper_started(&keeper);
     container_ready(container, &keeper);
@@ -198,6 +196,8 @@ int main(int argc, char **argv)
         check_config(job.checked);
         return EXIT_SUCCESS;
     }
+    if (job.action == DOCTOR)
+        return doctor(&(struct visit){&job, make_container});
     config_read(&config);
     plan_make(&plan, &job, &config);
     if (job.verbose)
@@ -207,6 +207,8 @@ int main(int argc, char **argv)
         show(&job, &plan, &found);
     envfiles_read(&variables, &job.env_files);
     enter_container(&found, &plan);
+    /* From here on the image leads the way, and others in the container may look in. */
+    close_ours();
     environment_build(&environment,
                       &(struct environment_sources){environ, &job, &found.record, &variables,
                                                     plan.modules, &config});

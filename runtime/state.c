@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KEEPER_LINE "keeper %d %d %d\n"
+#define KEEPER_LINE "keeper %d %d %d %d\n"
 #define FIRST_LINE "shifter container 1\n"
 
 int state_lock(int file, short type, int wait)
@@ -124,7 +124,7 @@ int state_write(int file, const char *key, size_t key_length, const struct keepe
     fprintf(out, "\nuser %" PRIu64 "\nmount %" PRIu64 "\nfounder %d\nready\n%d\n",
             inode_of("/proc/self/ns/user"), inode_of("/proc/self/ns/mnt"), getpid(), getpid());
     if (keeper != NULL)
-        fprintf(out, KEEPER_LINE, keeper->pid, keeper->user, keeper->mount);
+        fprintf(out, KEEPER_LINE, keeper->pid, keeper->user, keeper->mount, keeper->server);
     if (fclose(out) != 0)
         return -1;
     put = write(file, text, length);
@@ -145,7 +145,7 @@ void state_keep(int file, const struct keeper_place *keeper)
 {
     char line[64];
     int length = snprintf(line, sizeof line, KEEPER_LINE, keeper->pid, keeper->user,
-                          keeper->mount);
+                          keeper->mount, keeper->server);
     ssize_t ignored = write(file, line, (size_t)length);
 
     (void)ignored;
@@ -186,34 +186,59 @@ static int open_of_rank(const struct state *state, struct namespaces *namespaces
     return open_both(state, namespaces, user, mount);
 }
 
+static int take_keeper(struct keeper_place *keeper, const char **at, const char *end)
+{
+    return take(at, end, "keeper ") && take_pid(at, end, &keeper->pid, ' ') &&
+           take_pid(at, end, &keeper->user, ' ') && take_pid(at, end, &keeper->mount, ' ') &&
+           take_pid(at, end, &keeper->server, '\n');
+}
+
 static int open_of_keeper(const struct state *state, struct namespaces *namespaces,
-                          const char **at, const char *end)
+                          const struct keeper_place *keeper)
 {
     char user[48], mount[48];
-    pid_t pid, user_fd, mount_fd;
 
-    if (!take_pid(at, end, &pid, ' ') || !take_pid(at, end, &user_fd, ' ') ||
-        !take_pid(at, end, &mount_fd, '\n'))
-        return -1;
-    snprintf(user, sizeof user, "/proc/%d/fd/%d", pid, user_fd);
-    snprintf(mount, sizeof mount, "/proc/%d/fd/%d", pid, mount_fd);
+    snprintf(user, sizeof user, "/proc/%d/fd/%d", keeper->pid, keeper->user);
+    snprintf(mount, sizeof mount, "/proc/%d/fd/%d", keeper->pid, keeper->mount);
     return open_both(state, namespaces, user, mount);
+}
+
+/* Whether the image is served: who has died is in no mount namespace, even if nobody has waited for
+   him yet. */
+static int is_served(const struct keeper_place *keeper)
+{
+    char path[32];
+    struct stat status;
+
+    snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeper->server);
+    return keeper->server == 0 || stat(path, &status) == 0;
 }
 
 int state_open(const struct state *state, struct namespaces *namespaces)
 {
     const char *at = state->lines, *end = at + strlen(at);
+    struct keeper_place keeper;
     pid_t pid;
+    int found = 0;
 
     while (at < end) {
-        if (take(&at, end, "keeper ")) {
-            if (open_of_keeper(state, namespaces, &at, end) == 0)
+        if (take_keeper(&keeper, &at, end)) {
+            if (!is_served(&keeper))
+                break;
+            found = found || open_of_keeper(state, namespaces, &keeper) == 0;
+            if (found)
                 return 0;
         } else if (!take_pid(&at, end, &pid, '\n')) {
-            return -1;
-        } else if (open_of_rank(state, namespaces, pid) == 0) {
-            return 0;
+            break;
+        } else {
+            found = found || open_of_rank(state, namespaces, pid) == 0;
         }
+    }
+    if (found && at == end)
+        return 0;
+    if (found) {
+        close(namespaces->user);
+        close(namespaces->mount);
     }
     return -1;
 }

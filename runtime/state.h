@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Who has the namespaces open, and as which descriptors: the keeper, for a while. */
+/* Who has the namespaces open, and as which descriptors: the keeper, for a while; and who serves
+   the image, or 0. */
 struct keeper_place {
     pid_t pid;
     int user, mount;
+    pid_t server;
 };
 
 struct state {
@@ -49,7 +51,8 @@ void state_keep(int file, const struct keeper_place *keeper);
 /* Add the caller to the ranks; a line that does not fit is one rank less that can be asked. */
 void state_join(int file);
 
-/* Open the container's namespaces, from whoever lives in it; -1 if nobody does. */
+/* Open the container's namespaces, from whoever lives in it; -1 if nobody does, or if its server is
+   dead: then nobody in it can read any more. */
 int state_open(const struct state *state, struct namespaces *namespaces);
 
 #endif

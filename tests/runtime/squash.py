@@ -9,8 +9,9 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-# A value is a file's text; with a mode before it; a symbolic link; or a directory's mode.
-Entry = str | bytes | tuple[int, str | bytes] | Path | int
+# A value is a file's text; with a mode before it; a symbolic link; a directory's mode; or the type
+# that tar has for a special file.
+Entry = str | bytes | tuple[int, str | bytes] | Path | int | tarfile.TarInfo
 Tree = Mapping[str, Entry]
 
 _APPLETS = """
@@ -54,9 +55,19 @@ def without(tree: Tree, *names: str) -> dict[str, Entry]:
     }
 
 
+def special(kind: bytes, major: int = 0, minor: int = 0) -> tarfile.TarInfo:
+    """Return a device or a pipe."""
+    info = tarfile.TarInfo()
+    info.type, info.mode, info.devmajor, info.devminor = kind, 0o666, major, minor
+    return info
+
+
 def _member(path: str, entry: Entry) -> tuple[tarfile.TarInfo, bytes]:
     info, data = tarfile.TarInfo(path), b""
     match entry:
+        case tarfile.TarInfo():
+            info = entry
+            info.name = path
         case int():
             info.type, info.mode = tarfile.DIRTYPE, entry
         case Path():

@@ -349,6 +349,15 @@ def test_a_dead_server_ends_the_container_for_those_who_come(shifter: Launcher) 
         os.kill(pid, signal.SIGCONT)
 
 
+def test_nobody_joins_where_keeper_and_server_are_dead(shifter: Launcher) -> None:
+    with rank(shifter, **LONG) as (first, _):
+        for pid in (*keepers(shifter), *servers(shifter)):
+            os.kill(pid, signal.SIGKILL)
+        until("they are still there", lambda: not keepers(shifter) and not servers(shifter))
+        with rank(shifter) as (second, _):
+            assert not set(first) & set(second)
+
+
 def test_a_killed_keeper_takes_nothing_along(shifter: Launcher) -> None:
     with rank(shifter, **LONG) as (first, _):
         for keeper in keepers(shifter):
@@ -468,5 +477,5 @@ def test_a_pid_of_another_is_not_believed(shifter: Launcher) -> None:
         for keeper in keepers(shifter):
             os.kill(keeper, signal.SIGKILL)
     ready = text.index("ready\n") + len("ready\n")
-    file.write_text(re.sub(r"keeper \d+", f"keeper {os.getpid()}", text[:ready]) + "1\n2\n")
+    file.write_text(text[:ready] + f"1\n2\nkeeper {os.getpid()} 0 1 0\n")
     assert shifter.run("-i", "test", "true").returncode == 0

@@ -82,12 +82,12 @@ def test_the_end_of_the_container_is_noticed_without_a_server(site: Launcher) ->
 def test_another_job_is_not_helped_by_it(site: Launcher) -> None:
     set_up(site)
     for job in ({"SLURM_JOB_ID": "8"}, {}, {"SLURM_JOB_ID": "../7"}, {"SLURM_JOB_ID": "."}):
-        with site.popen("-i", "test", "cat", env=job, stdin=-1) as rank:
-            deadline = time.monotonic() + 10
-            while not (ready := servers(site)):
-                assert time.monotonic() < deadline
-            assert len(ready) == 1
+        command = ("-i", "test", "sh", "-c", "echo ready; cat")
+        with site.popen(*command, env=job, stdin=-1, stdout=-1) as rank:
+            assert rank.stdout
             assert rank.stdin
+            assert rank.stdout.readline() == "ready\n"
+            assert len(servers(site)) == 1
             rank.stdin.close()
         site.wait_until_gone()
 
