@@ -134,18 +134,20 @@ static void enter_container(struct resolution *found, const struct plan *plan)
 {
     struct container container;
     struct identity who;
-    struct node node, none = {.directory = -1};
+    struct node node = {.directory = -1};
     /* What one launch has written, another may see only if both are of one step. */
     int is_shared = plan->writable == 0 || batch_is_step();
     int file = -1;
 
-    node_open(&node);
+    /* Nobody would remove what is left there for others. */
+    if (is_shared)
+        node_open(&node);
     while (file < 0) {
         char *key;
 
         resolve(found, &node);
         key = make_key(found, plan);
-        if (container_enter(&container, is_shared ? &node : &none, key, strlen(key)) ==
+        if (container_enter(&container, &node, key, strlen(key)) ==
             CONTAINER_JOINED)
             return;
         identity_begin(&who);

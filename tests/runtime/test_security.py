@@ -149,6 +149,12 @@ def test_a_filesystem_of_somebody_elses_is_no_node_directory(shifter: Launcher, 
         os.rmdir(path)
 
 
+def test_a_container_that_nobody_shares_leaves_nothing_on_the_node(shifter: Launcher) -> None:
+    assert shifter.run("-i", "test", "--writable", "true").returncode == 0
+    shifter.wait_until_gone()
+    assert not Path(f"/dev/shm/shifter_lite.{UID}").exists()
+
+
 # ------------------------------------------------------------- hostile images
 
 LINKS = ["/", "/proc/self/root/etc", "/proc/1/root", "../../../../../..", "/proc/self/cwd",
