@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,14 +31,29 @@ def node_directory(uid: int = UID) -> Path:
 @contextmanager
 def rank(shifter: Launcher, *options: str, **env: str | None) -> Iterator[tuple[list[str], int]]:
     """Run a rank that lives until the end of the block; yield its namespaces and its pid."""
-    command = ("-i", "test", *options, "sh", "-c", f"{NAMESPACES}; cat; exit 0")
+    with _rank(shifter, options, env, {0}) as found:
+        yield found
+
+
+@contextmanager
+def doomed(shifter: Launcher, **env: str | None) -> Iterator[tuple[list[str], int]]:
+    """Run one whose server will be killed: what is not in memory yet it cannot read any more."""
+    with _rank(shifter, (), env, {0, -signal.SIGBUS}) as found:
+        yield found
+
+
+@contextmanager
+def _rank(
+    shifter: Launcher, options: Sequence[str], env: Mapping[str, str | None], ends: set[int]
+) -> Iterator[tuple[list[str], int]]:
+    command = ("-i", "test", *options, "sh", "-c", f"{NAMESPACES}; read -r line; exit 0")
     pipe = subprocess.PIPE
     with shifter.popen(*command, env=env, stdin=pipe, stdout=pipe) as process:
         assert process.stdin
         assert process.stdout
         yield [process.stdout.readline() for _ in range(2)], process.pid
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(10) in ends
 
 
 def is_server(pid: int) -> bool:
@@ -340,7 +355,7 @@ def test_what_runs_in_the_background_keeps_the_container(shifter: Launcher) -> N
 
 
 def test_a_dead_server_ends_the_container_for_those_who_come(shifter: Launcher) -> None:
-    with rank(shifter, **LONG) as (first, pid):
+    with doomed(shifter, **LONG) as (first, pid):
         for server in servers(shifter):
             os.kill(server, signal.SIGKILL)
         until("the keeper is still there", lambda: not keepers(shifter))
@@ -350,7 +365,7 @@ def test_a_dead_server_ends_the_container_for_those_who_come(shifter: Launcher) 
 
 
 def test_nobody_joins_where_keeper_and_server_are_dead(shifter: Launcher) -> None:
-    with rank(shifter, **LONG) as (first, _):
+    with doomed(shifter, **LONG) as (first, _):
         for pid in (*keepers(shifter), *servers(shifter)):
             os.kill(pid, signal.SIGKILL)
         until("they are still there", lambda: not keepers(shifter) and not servers(shifter))
