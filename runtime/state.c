@@ -214,6 +214,12 @@ static int is_served(const struct keeper_place *keeper)
     return keeper->server == 0 || stat(path, &status) == 0;
 }
 
+static void close_both(struct namespaces *namespaces)
+{
+    close(namespaces->user);
+    close(namespaces->mount);
+}
+
 int state_open(const struct state *state, struct namespaces *namespaces)
 {
     const char *at = state->lines, *end = at + strlen(at);
@@ -223,22 +229,17 @@ int state_open(const struct state *state, struct namespaces *namespaces)
 
     while (at < end) {
         if (take_keeper(&keeper, &at, end)) {
-            if (!is_served(&keeper))
-                break;
+            if (!is_served(&keeper)) {
+                if (found)
+                    close_both(namespaces);
+                return -1;
+            }
             found = found || open_of_keeper(state, namespaces, &keeper) == 0;
-            if (found)
-                return 0;
-        } else if (!take_pid(&at, end, &pid, '\n')) {
-            break;
-        } else {
+        } else if (take_pid(&at, end, &pid, '\n')) {
             found = found || open_of_rank(state, namespaces, pid) == 0;
+        } else {
+            break;
         }
     }
-    if (found && at == end)
-        return 0;
-    if (found) {
-        close(namespaces->user);
-        close(namespaces->mount);
-    }
-    return -1;
+    return found ? 0 : -1;
 }
