@@ -13,7 +13,7 @@ from tests.conftest import Runner, installed
 from tests.helpers import images
 from tests.test_pull import left_over
 
-MOMENTS = 30
+MOMENTS = 12
 
 
 @pytest.mark.timeout(900)

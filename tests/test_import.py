@@ -28,7 +28,7 @@ from tests.test_pull import left_over, tree, unpacked
 from tests.test_worker import running, spool, until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
-MOMENTS = 20
+MOMENTS = 12
 COMPRESSORS = ["gzip", "lzo", "xz", "lz4", "zstd"]
 
 

@@ -139,7 +139,6 @@ WANTED = ("--writable", "-V/usr:/x;/any:/cache:perNodeCache=size=1M")
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        pytest.param(ALONE, (), id="the launcher"),
         # Each process dies at its own call of that name and number.
         pytest.param(WITH_CHILDREN, (), id="the launcher and its children"),
         pytest.param(ALONE, WANTED, id="a launcher of whom much is wanted"),
