@@ -61,6 +61,16 @@ def main() -> None:
             measure(site, options.rounds, options.ranks, stack, slow=options.slow)
             print_calls(site)
             os.chdir("/")
+        until_gone(user)
+
+
+def until_gone(user: users.User) -> None:
+    """Wait until nothing of the USER's runs any more, who is to be removed."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if subprocess.run(["pgrep", "-u", user.name], capture_output=True, check=False).returncode:
+            return
+        time.sleep(0.1)
 
 
 def built(home: Path) -> Path:
