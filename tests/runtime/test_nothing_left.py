@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.conftest import Launcher
-from tests.runtime.test_container import servers
+from tests.runtime.test_container import node_directory, servers
 
 
 def test_forty_launches_in_a_row_leave_nothing(shifter: Launcher) -> None:
@@ -160,5 +160,9 @@ def test_dying_at_any_system_call_leaves_nothing(
         assert done.returncode in (0, 125, -signal.SIGKILL), (inject, done)
         killed += done.returncode != 0
         shifter.wait_until_gone()
+    # Who dies before there is a keeper leaves a file of no bytes, for the next one to remove.
+    assert shifter.run("-i", "test", "true").returncode == 0
+    shifter.wait_until_gone()
+    assert not node_directory().exists()
     assert len(calls) > 150
     assert killed > 0.9 * len(calls)
