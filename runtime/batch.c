@@ -2,15 +2,17 @@
 
 #include <stdlib.h>
 
-/* Of the batch systems: job, and step or whatever has its own processes killed at its end. */
-static const char *const names[] = {
-    "SLURM_JOB_ID", "SLURM_STEP_ID", "PBS_JOBID",   "ALPS_APP_ID", "PALS_APID",  "LSB_JOBID",
-    "LSB_JOBINDEX", "FLUX_JOB_ID",   "FLUX_STEP_ID", "COBALT_JOBID", "OAR_JOB_ID", "JOB_ID",
-    "SGE_TASK_ID",
+/* Of the batch systems: what tells jobs apart, and steps or whatever has its own processes killed at
+   its end. */
+static const struct {
+    const char *name;
+    enum { JOB, STEP, PART } is;
+} names[] = {
+    {"SLURM_JOB_ID", JOB}, {"SLURM_STEP_ID", STEP}, {"PBS_JOBID", JOB},     {"ALPS_APP_ID", STEP},
+    {"PALS_APID", STEP},   {"LSB_JOBID", JOB},      {"LSB_JOBINDEX", PART}, {"FLUX_JOB_ID", JOB},
+    {"FLUX_STEP_ID", PART}, {"COBALT_JOBID", JOB},  {"OAR_JOB_ID", JOB},    {"JOB_ID", PART},
+    {"SGE_TASK_ID", PART},
 };
-static const char *const jobs[] = {"SLURM_JOB_ID", "PBS_JOBID",    "LSB_JOBID", "FLUX_JOB_ID",
-                                   "COBALT_JOBID", "OAR_JOB_ID"};
-static const char *const steps[] = {"SLURM_STEP_ID", "ALPS_APP_ID", "PALS_APID"};
 /* Without a job: who logs out may take the processes of this session along. */
 #define SESSION "XDG_SESSION_ID"
 
@@ -29,15 +31,15 @@ void batch_write(FILE *out)
     int found = 0;
 
     for (size_t at = 0; at < sizeof names / sizeof names[0]; at++)
-        found |= write_variable(out, names[at]);
+        found |= write_variable(out, names[at].name);
     if (!found)
         write_variable(out, SESSION);
 }
 
 const char *batch_job(void)
 {
-    for (size_t at = 0; at < sizeof jobs / sizeof jobs[0]; at++) {
-        const char *value = getenv(jobs[at]);
+    for (size_t at = 0; at < sizeof names / sizeof names[0]; at++) {
+        const char *value = names[at].is == JOB ? getenv(names[at].name) : NULL;
 
         if (value != NULL && value[0] != '\0')
             return value;
@@ -47,8 +49,8 @@ const char *batch_job(void)
 
 int batch_is_step(void)
 {
-    for (size_t at = 0; at < sizeof steps / sizeof steps[0]; at++)
-        if (getenv(steps[at]) != NULL)
+    for (size_t at = 0; at < sizeof names / sizeof names[0]; at++)
+        if (names[at].is == STEP && getenv(names[at].name) != NULL)
             return 1;
     return 0;
 }

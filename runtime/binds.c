@@ -51,12 +51,7 @@ static struct bind *add(struct binds *binds, const struct wish *wish)
 {
     struct bind *bind;
 
-    if (binds->count == binds->room) {
-        binds->room = binds->room == 0 ? 16 : 2 * binds->room;
-        binds->list = reallocarray(binds->list, binds->room, sizeof *binds->list);
-        if (binds->list == NULL)
-            fail(ENOMEM, NULL, "cannot go on");
-    }
+    binds->list = must_grow(binds->list, binds->count, &binds->room, sizeof *binds->list);
     bind = &binds->list[binds->count++];
     *bind = (struct bind){.wish = wish,
                           .path = wish->source,

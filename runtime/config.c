@@ -9,15 +9,6 @@
 
 #define NODE_FILE SYSCONFDIR "/shifter/udiRoot.conf"
 
-uint64_t text_hash(const char *bytes, size_t length)
-{
-    uint64_t hash = 0xCBF29CE484222325u;
-
-    for (size_t at = 0; at < length; at++)
-        hash = (hash ^ (unsigned char)bytes[at]) * 0x100000001B3u;
-    return hash;
-}
-
 /* Cut the next line from `*text`: one that ends with a backslash is joined to the next, by
    blanks, but a comment is not.  `*line` is the number of the next one. */
 static char *next_line(char **text, unsigned *line)
@@ -155,7 +146,7 @@ static int read_file(struct config *config, const char *path, enum presence pres
         fail(errno, NULL, "cannot read '%s'", path);
     }
     config->path = must_copy(path);
-    config->text_hash = text_hash(text, length);
+    config->text_hash = bytes_hash(text, length);
     if (strlen(text) != length)
         fail(0, NULL, "'%s' is no text", path);
     if (config_parse(config, text, &why) < 0)

@@ -41,7 +41,4 @@ void config_read_file(struct config *config, const char *path);
 /* Read a text, which is changed and pointed into. */
 int config_parse(struct config *config, char *text, struct complaint *why);
 
-/* FNV-1a, 64 bits: not to be relied on against an enemy. */
-uint64_t text_hash(const char *bytes, size_t length);
-
 #endif

@@ -1,14 +1,12 @@
 #include "container.h"
 
 #include "fail.h"
-#include "files.h"
 #include "keeper.h"
 #include "state.h"
 #include "sweep.h"
 
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,7 +29,7 @@ void container_join(const struct namespaces *namespaces)
     close(namespaces->mount);
 }
 
-enum outcome { JOIN, FOUND, WAIT, AGAIN, ALONE };
+enum outcome { JOIN, FOUND, AGAIN, ALONE };
 
 /* With a lock on the file: what is to be done. */
 static enum outcome look(struct container *container, struct namespaces *namespaces)

@@ -44,28 +44,20 @@ void wait_for_child(pid_t child, const char *fact)
         fail(WIFEXITED(status) ? WEXITSTATUS(status) : 0, NULL, "%s", fact);
 }
 
-static void close_from(int first)
+static int is_from(int fd, int first)
 {
-    DIR *open_files;
-    struct dirent *entry;
-
-    if (syscall(SYS_close_range, first, ~0u, 0) == 0)
-        return;
-    /* Kernels before 5.9. */
-    open_files = opendir("/proc/self/fd");
-    if (open_files == NULL)
-        fail(errno, NULL, "cannot close the caller's files");
-    while ((entry = readdir(open_files)) != NULL) {
-        int fd = atoi(entry->d_name);
-
-        if (fd >= first && fd != dirfd(open_files))
-            close(fd);
-    }
-    closedir(open_files);
+    return fd >= first;
 }
 
 /* The caller's cannot have the flag, for then we would not have got them. */
-void close_ours(void)
+static int is_ours(int fd, int first)
+{
+    int flags = fcntl(fd, F_GETFD);
+
+    return fd >= first && flags >= 0 && flags & FD_CLOEXEC;
+}
+
+static void close_those(int (*goes)(int fd, int first), int first)
 {
     DIR *open_files = opendir("/proc/self/fd");
     struct dirent *entry;
@@ -73,12 +65,24 @@ void close_ours(void)
     if (open_files == NULL)
         fail(errno, NULL, "cannot close descriptors");
     while ((entry = readdir(open_files)) != NULL) {
-        int fd = atoi(entry->d_name), flags = fcntl(fd, F_GETFD);
+        int fd = atoi(entry->d_name);
 
-        if (fd > STDERR_FILENO && fd != dirfd(open_files) && flags >= 0 && flags & FD_CLOEXEC)
+        if (fd != dirfd(open_files) && goes(fd, first))
             close(fd);
     }
     closedir(open_files);
+}
+
+static void close_from(int first)
+{
+    /* Kernels before 5.9 have no such call. */
+    if (syscall(SYS_close_range, first, ~0u, 0) < 0)
+        close_those(is_from, first);
+}
+
+void close_ours(void)
+{
+    close_those(is_ours, FIRST);
 }
 
 static int move_up(int fd)

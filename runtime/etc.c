@@ -21,12 +21,7 @@ enum { FILES_MOST = 1024 };
 
 static void keep(struct etc *etc, const char *name, char *bytes, size_t length)
 {
-    if (etc->count == etc->room) {
-        etc->room = etc->room == 0 ? 16 : 2 * etc->room;
-        etc->files = reallocarray(etc->files, etc->room, sizeof *etc->files);
-        if (etc->files == NULL)
-            fail(ENOMEM, NULL, "cannot go on");
-    }
+    etc->files = must_grow(etc->files, etc->count, &etc->room, sizeof *etc->files);
     etc->files[etc->count].name = name;
     etc->files[etc->count].bytes = bytes;
     etc->files[etc->count++].length = length;

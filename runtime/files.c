@@ -134,3 +134,23 @@ char *must_copy(const char *text)
         fail(ENOMEM, NULL, "cannot go on");
     return copy;
 }
+
+void *must_grow(void *list, size_t count, size_t *room, size_t size)
+{
+    if (count < *room)
+        return list;
+    *room = *room == 0 ? 16 : 2 * *room;
+    list = reallocarray(list, *room, size);
+    if (list == NULL)
+        fail(ENOMEM, NULL, "cannot go on");
+    return list;
+}
+
+uint64_t bytes_hash(const char *bytes, size_t length)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (size_t at = 0; at < length; at++)
+        hash = (hash ^ (unsigned char)bytes[at]) * 0x100000001b3u;
+    return hash;
+}

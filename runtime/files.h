@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* No text file we read is larger: passwd, group, udiRoot.conf, a value of the index. */
@@ -33,5 +34,11 @@ void bytes_write(const char *path, const char *bytes, size_t length);
 /* malloc, strdup: there is nothing to be done without memory. */
 void *must_allocate(size_t count, size_t size);
 char *must_copy(const char *text);
+
+/* The list, with room for more than `count` elements of `size` bytes: `*room` says for how many. */
+void *must_grow(void *list, size_t count, size_t *room, size_t size);
+
+/* FNV-1a, 64 bits: not to be relied on against an enemy. */
+uint64_t bytes_hash(const char *bytes, size_t length);
 
 #endif

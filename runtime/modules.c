@@ -1,6 +1,5 @@
 #include "modules.h"
 
-#include "fail.h"
 #include "files.h"
 
 #include <stdio.h>
@@ -31,12 +30,7 @@ struct module *module_named(struct modules *modules, const char *name)
         return module;
     if (!is_name(name))
         return NULL;
-    if (modules->count == modules->room) {
-        modules->room = modules->room == 0 ? 8 : 2 * modules->room;
-        modules->list = reallocarray(modules->list, modules->room, sizeof *modules->list);
-        if (modules->list == NULL)
-            fail(ENOMEM, NULL, "cannot go on");
-    }
+    modules->list = must_grow(modules->list, modules->count, &modules->room, sizeof *modules->list);
     module = &modules->list[modules->count++];
     memset(module, 0, sizeof *module);
     module->name = name;

@@ -3,7 +3,6 @@
 #include "fail.h"
 #include "files.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,22 +40,25 @@ static int open_own(const char *path, int is_for_all)
     return -1;
 }
 
-static void put_path(struct node *node, const char *start)
+/* What the caller's directory is called, wherever it is. */
+static void put_name(char name[NAME_MAX + 1])
 {
     struct stat status;
 
     if (stat("/proc/self/ns/user", &status) == 0 && status.st_ino != initial_namespace)
-        path_format(node->path, "%s%u.%ju", start, geteuid(), (uintmax_t)status.st_ino);
+        snprintf(name, NAME_MAX + 1, "%u.%ju", geteuid(), (uintmax_t)status.st_ino);
     else
-        path_format(node->path, "%s%u", start, geteuid());
+        snprintf(name, NAME_MAX + 1, "%u", geteuid());
 }
 
 void node_open(struct node *node)
 {
+    char name[NAME_MAX + 1];
     int taken = 0;
 
+    put_name(name);
     for (size_t at = 0; at < sizeof places / sizeof places[0]; at++) {
-        put_path(node, places[at].start);
+        path_format(node->path, "%s%s", places[at].start, name);
         node->directory = open_own(node->path, places[at].is_made);
         if (node->directory < 0 && places[at].is_made) {
             mode_t mask = umask(0077);
@@ -75,17 +77,19 @@ void node_open(struct node *node)
 
 void node_file_name(char name[NODE_FILE_NAME], char kind, const char *key, size_t length)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
+    snprintf(name, NODE_FILE_NAME, "%c.%016" PRIx64, kind, bytes_hash(key, length));
+}
 
-    for (size_t at = 0; at < length; at++)
-        hash = (hash ^ (unsigned char)key[at]) * 0x100000001b3u;
-    snprintf(name, NODE_FILE_NAME, "%c.%016" PRIx64, kind, hash);
+DIR *node_list(const struct node *node)
+{
+    int fd = openat(node->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 ? NULL : fdopendir(fd);
 }
 
 void node_close(const struct node *node)
 {
-    int fd = openat(node->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    DIR *directory = node_list(node);
     struct dirent *entry;
     int containers = 0;
 
@@ -96,7 +100,7 @@ void node_close(const struct node *node)
     rewinddir(directory);
     while (containers == 0 && (entry = readdir(directory)) != NULL)
         if (strncmp(entry->d_name, "n.", 2) == 0)
-            unlinkat(fd, entry->d_name, 0);
+            unlinkat(node->directory, entry->d_name, 0);
     closedir(directory);
     if (containers == 0)
         rmdir(node->path);

@@ -30,12 +30,7 @@ static struct wish *add(struct plan *plan, enum wish_kind kind, const char *sour
 {
     struct wish *wish;
 
-    if (plan->count == plan->room) {
-        plan->room = plan->room == 0 ? 16 : 2 * plan->room;
-        plan->wishes = reallocarray(plan->wishes, plan->room, sizeof *plan->wishes);
-        if (plan->wishes == NULL)
-            fail(ENOMEM, NULL, "cannot go on");
-    }
+    plan->wishes = must_grow(plan->wishes, plan->count, &plan->room, sizeof *plan->wishes);
     wish = &plan->wishes[plan->count++];
     *wish = (struct wish){.kind = kind,
                           .source = source,

@@ -123,7 +123,8 @@ static int open_image(struct resolution *found)
     struct stat status;
     int fd;
 
-    path_format(found->path, "%s/images/%.2s/%s.squashfs", found->store, found->record.id, found->record.id);
+    path_format(found->path, "%s/images/%.2s/%s.squashfs", found->store, found->record.id,
+                found->record.id);
     fd = open(found->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return -1;

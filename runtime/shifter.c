@@ -147,8 +147,7 @@ static void enter_container(struct resolution *found, const struct plan *plan)
 
         resolve(found, &node);
         key = make_key(found, plan);
-        if (container_enter(&container, &node, key, strlen(key)) ==
-            CONTAINER_JOINED)
+        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED)
             return;
         identity_begin(&who);
         if (resolve_identity(found, &who) == 0)

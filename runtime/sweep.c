@@ -2,7 +2,6 @@
 
 #include "state.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,8 +44,7 @@ static void sweep_one(const struct node *node, const char *name)
 
 void sweep_dead(const struct node *node, const char *except)
 {
-    int fd = openat(node->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    DIR *directory = node_list(node);
     struct dirent *entry;
 
     if (directory == NULL)

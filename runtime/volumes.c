@@ -1,6 +1,5 @@
 #include "volumes.h"
 
-#include "fail.h"
 #include "files.h"
 
 #include <stdlib.h>
@@ -219,12 +218,7 @@ int volume_parse(struct volume *volume, char *text, enum volume_asker asker, str
 
 static struct volume *next(struct volumes *volumes)
 {
-    if (volumes->count == volumes->room) {
-        volumes->room = volumes->room == 0 ? 8 : 2 * volumes->room;
-        volumes->list = reallocarray(volumes->list, volumes->room, sizeof *volumes->list);
-        if (volumes->list == NULL)
-            fail(ENOMEM, NULL, "cannot go on");
-    }
+    volumes->list = must_grow(volumes->list, volumes->count, &volumes->room, sizeof *volumes->list);
     return &volumes->list[volumes->count];
 }
 

@@ -1,6 +1,6 @@
 #include "words.h"
 
-#include "fail.h"
+#include "files.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -8,12 +8,7 @@
 
 void words_add(struct words *words, const char *word)
 {
-    if (words->count + 1 >= words->room) {
-        words->room = words->room == 0 ? 8 : 2 * words->room;
-        words->list = reallocarray(words->list, words->room, sizeof *words->list);
-        if (words->list == NULL)
-            fail(ENOMEM, NULL, "cannot go on");
-    }
+    words->list = must_grow(words->list, words->count + 1, &words->room, sizeof *words->list);
     words->list[words->count++] = word;
     words->list[words->count] = NULL;
 }
