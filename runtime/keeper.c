@@ -110,22 +110,29 @@ static enum event linger(const struct keeping *keeping)
     return event;
 }
 
-/* Hold the founder's mount namespace; if he is gone by now, that of another rank. */
-static int hold(const struct keeping *keeping, int file)
+/* Hold the founder's namespaces. */
+static void hold_founders(const struct keeping *keeping, struct keeper_place *place)
 {
-    struct namespaces found = {-1, -1};
-    struct state state;
     char path[64];
 
+    snprintf(path, sizeof path, "/proc/%d/ns/user", keeping->founder);
+    place->user = open(path, O_RDONLY | O_CLOEXEC);
     snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeping->founder);
-    found.mount = open(path, O_RDONLY | O_CLOEXEC);
-    if (found.mount >= 0 || file < 0)
-        return found.mount;
+    place->mount = open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* Hold those of whoever is in the container, if the founder is gone by now. */
+static void hold_others(const struct keeping *keeping, struct keeper_place *place, int file)
+{
+    struct namespaces found;
+    struct state state;
+
     state_read(&state, file);
     if (!state.ready || state.founder != keeping->founder || state_open(&state, &found) < 0)
-        return -1;
-    close(found.user);
-    return found.mount;
+        return;
+    close(place->user);
+    place->user = found.user;
+    place->mount = found.mount;
 }
 
 /* Now the application starts, and needs the processors more than we do. */
@@ -156,8 +163,10 @@ static void keep_open(struct keeping *keeping, struct keeper_place *place)
     stay_out_of_the_way();
     file = openat(keeping->node.directory, keeping->name,
                   O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+    if (file < 0)
+        return;
     if (place->mount < 0)
-        place->mount = hold(keeping, file);
+        hold_others(keeping, place, file);
     if (place->mount < 0)
         return;
     state_keep(file, place);
@@ -178,11 +187,7 @@ static _Noreturn void keep(struct keeping *keeping)
     keeping->node.directory = NODE_FD;
     /* Before the privileges go: the founder has them all, and only who has as many may look. */
     if (next_byte() == mounted) {
-        char path[64];
-
-        snprintf(path, sizeof path, "/proc/%d/ns/user", keeping->founder);
-        place.user = open(path, O_RDONLY | O_CLOEXEC);
-        place.mount = hold(keeping, -1);
+        hold_founders(keeping, &place);
         MUST(privileges_drop(), "cannot drop privileges");
         keep_open(keeping, &place);
     }

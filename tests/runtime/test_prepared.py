@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,29 @@ def test_the_end_of_the_container_is_noticed_without_a_server(site: Launcher) ->
     assert site.run("-i", "test", "true", env=JOB).returncode == 0
     site.wait_until_gone()
     assert not list(Path("/dev/shm").glob(f"shifter_lite.{UID}"))
+
+
+def test_a_keeper_that_comes_when_the_founder_has_gone_keeps_the_container(
+    site: Launcher, built_traceable: Path
+) -> None:
+    set_up(site)
+    # Nobody serves this image: only the keeper leaves the founder's session.
+    slow = replace(site, program=built_traceable / "shifter")
+    late = ["strace", "-D", "-f", "-b", "execve", "-o", "/dev/null"]
+    late += ["-e", "inject=setsid:delay_enter=700ms"]
+    env = {**JOB, "SHIFTER_LINGER": "30"}
+    where = "readlink /proc/self/ns/user"
+    first = ("-i", "test", "sh", "-c", f"{where}; sleep 0.3")
+    other = ("-i", "test", "sh", "-c", "sleep 1.5")
+    with slow.popen(*first, before=late, env=env, stdout=-1) as founder:
+        assert founder.stdout
+        namespace = founder.stdout.readline()
+        rank = slow.popen(*other, env=env)
+    # Waited for by now: a zombie's user namespace can still be looked at.
+    assert rank.wait(60) == 0
+    assert slow.inside(where, env=env) == namespace
+    for keeper in keepers(slow):
+        os.kill(keeper, signal.SIGKILL)
 
 
 def test_another_job_is_not_helped_by_it(site: Launcher) -> None:
