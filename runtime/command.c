@@ -3,10 +3,16 @@
 #include "fail.h"
 #include "files.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define SHELL "/bin/sh"
+/* Where programs are looked for without a PATH: confstr(_CS_PATH) of POSIX. */
+#define DEFAULT_PATH "/bin:/usr/bin"
 
 static size_t count(char *const *words)
 {
@@ -93,19 +99,80 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
              "cannot start in '%s' in the container", workdir);
 }
 
+/* A file that the kernel takes for no program is a script without a first line (execvp(3)). */
+static void execute(const char *path, char **command, char **environment)
+{
+    size_t length = count(command);
+    char **script;
+
+    execve(path, command, environment);
+    if (errno != ENOEXEC)
+        return;
+    script = must_allocate(length + 2, sizeof *script);
+    script[0] = (char *)"sh";
+    script[1] = (char *)path;
+    if (length > 1)
+        memcpy(script + 2, command + 1, (length - 1) * sizeof *script);
+    execve(SHELL, script, environment);
+    errno = ENOEXEC;
+}
+
+static const char *value_of(const char *name, char **environment)
+{
+    size_t length = strlen(name);
+
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+static int is_elsewhere(int error)
+{
+    return error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG || error == ELOOP ||
+           error == ESTALE || error == ENODEV || error == ETIMEDOUT;
+}
+
+/* As execvpe(3), but what is not there is only looked at: to fail to execute it costs much more.
+   What may not be executed does not end the search, but is told at its end. */
+static void search(char **command, char **environment)
+{
+    const char *places = value_of("PATH", environment), *end;
+    struct stat status;
+    char path[PATH_MAX];
+    int denied = 0;
+
+    for (places = places == NULL ? DEFAULT_PATH : places; places != NULL;
+         places = *end == ':' ? end + 1 : NULL) {
+        end = strchrnul(places, ':');
+        if (snprintf(path, sizeof path, "%.*s%s%s", (int)(end - places), places,
+                     end > places ? "/" : "", command[0]) >= (int)sizeof path)
+            continue;
+        if (stat(path, &status) == 0)
+            execute(path, command, environment);
+        if (errno == EACCES)
+            denied = 1;
+        else if (!is_elsewhere(errno))
+            return;
+    }
+    errno = denied ? EACCES : ENOENT;
+}
+
 void command_run(char **command, char **environment)
 {
-    static char shell[] = "/bin/sh";
     char *alone[] = {getenv("SHELL"), NULL};
 
     if (command[0] == NULL) {
         if (alone[0] == NULL || alone[0][0] != '/' || access(alone[0], X_OK) < 0)
-            alone[0] = shell;
+            alone[0] = (char *)SHELL;
         command = alone;
     }
-    /* The search follows the container's PATH, and execvpe() that of `environ`. */
-    environ = environment;
-    execvp(command[0], command);
+    if (strchr(command[0], '/') != NULL)
+        execute(command[0], command, environment);
+    else if (command[0][0] != '\0')
+        search(command, environment);
+    else
+        errno = ENOENT;
     if (errno == ENOENT)
         fail_as(EXIT_NOT_FOUND, errno, "is it in the image, in a directory of its PATH?",
                 "cannot execute '%s' in the container", command[0]);

@@ -137,6 +137,7 @@ enum container_role container_enter(struct container *container, const struct no
     while (outcome == AGAIN)
         outcome = open_and_try(container, &namespaces);
     if (outcome == JOIN) {
+        close(container->node.directory);
         container_join(&namespaces);
         return CONTAINER_JOINED;
     }
@@ -158,7 +159,7 @@ void container_ready(struct container *container, const struct keeper *keeper)
     is_kept = keeper_place(keeper, &place);
     if (state_write(container->file, container->key, container->key_length,
                     is_kept ? &place : NULL) == 0)
-        keeper_begin(keeper);
+        keeper_begin(keeper, is_kept);
     else
         warn("this container is shared with nobody: no room in '%s'", container->node.path);
     /* Closing the file frees the lock: who waits finds it ready, or founds another. */

@@ -16,7 +16,7 @@ struct container {
 };
 
 enum container_role {
-    CONTAINER_JOINED, /* the caller is in it now */
+    CONTAINER_JOINED, /* the caller is in it now, and the node directory closed */
     CONTAINER_FOUND   /* the caller has to make it, and then to call container_ready */
 };
 

@@ -36,8 +36,8 @@ struct keeping {
     int errors, watch;  /* -1: there is none */
 };
 
-/* What the founder says. */
-static const char mounted = 'm', ready = 'r', ready_unwatched = 'u';
+/* What the founder says: one byte of these. */
+enum { MOUNTED = 1, READY = 2, WATCHED = 4, KNOWN = 8 };
 
 /* SHIFTER_LINGER: seconds, perhaps with a fraction. */
 static int linger_ms(void)
@@ -143,34 +143,42 @@ static void stay_out_of_the_way(void)
     nanosleep(&nap, NULL);
 }
 
+/* Say what we hold in the container's file. */
+static int make_known(const struct keeping *keeping, struct keeper_place *place)
+{
+    int file = openat(keeping->node.directory, keeping->name,
+                      O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+
+    if (file < 0)
+        return -1;
+    if (place->mount < 0)
+        hold_others(keeping, place, file);
+    if (place->mount >= 0)
+        state_keep(file, place);
+    close(file);
+    return place->mount < 0 ? -1 : 0;
+}
+
 /* With neither server nor watch the end would not be seen: then it is over for further ranks as
    soon as nobody comes. */
 static void keep_open(struct keeping *keeping, struct keeper_place *place)
 {
     ssize_t ignored = place->mount < 0 ? 0 : write(ACK_FD, place, sizeof *place);
     char byte;
-    int file;
 
     /* Who does not wait for us any more reads it in the container's file. */
     (void)ignored;
     close(ACK_FD);
+    MUST(privileges_drop_here(), "cannot drop privileges");
     byte = next_byte();
     if (byte == 0)
         return;
-    if (byte != ready)
+    if (!(byte & WATCHED))
         keeping->watch = -1;
     close(GO_FD);
     stay_out_of_the_way();
-    file = openat(keeping->node.directory, keeping->name,
-                  O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-    if (file < 0)
+    if (!(byte & KNOWN) && make_known(keeping, place) < 0)
         return;
-    if (place->mount < 0)
-        hold_others(keeping, place, file);
-    if (place->mount < 0)
-        return;
-    state_keep(file, place);
-    close(file);
     if (linger(keeping) == ENDED)
         return;
     close(place->mount);
@@ -185,10 +193,9 @@ static _Noreturn void keep(struct keeping *keeping)
     keeping->errors = keeping->errors < 0 ? -1 : ERRORS_FD;
     keeping->watch = keeping->watch < 0 ? -1 : WATCH_FD;
     keeping->node.directory = NODE_FD;
-    /* Before the privileges go: the founder has them all, and only who has as many may look. */
-    if (next_byte() == mounted) {
+    /* With all privileges, for only who has as many as the founder may look. */
+    if (next_byte() == MOUNTED) {
         hold_founders(keeping, &place);
-        MUST(privileges_drop(), "cannot drop privileges");
         keep_open(keeping, &place);
     }
     sweep_own(&keeping->node, keeping->name, keeping->founder);
@@ -247,7 +254,7 @@ void keeper_started(const struct keeper *keeper)
 
 void keeper_hold(const struct keeper *keeper)
 {
-    send_byte(keeper->go, mounted);
+    send_byte(keeper->go, MOUNTED);
 }
 
 void keeper_watch(struct keeper *keeper, const char *path)
@@ -266,7 +273,8 @@ int keeper_place(const struct keeper *keeper, struct keeper_place *place)
            read(keeper->ack, place, sizeof *place) == sizeof *place;
 }
 
-void keeper_begin(const struct keeper *keeper)
+void keeper_begin(const struct keeper *keeper, int is_known)
 {
-    send_byte(keeper->go, keeper->watch >= 0 ? ready : ready_unwatched);
+    send_byte(keeper->go, (char)(READY | (keeper->watch >= 0 ? WATCHED : 0) |
+                                 (is_known ? KNOWN : 0)));
 }

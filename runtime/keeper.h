@@ -34,8 +34,8 @@ void keeper_watch(struct keeper *keeper, const char *path);
 /* What the keeper has open; 0 if it has not said so, and does not within a few milliseconds. */
 int keeper_place(const struct keeper *keeper, struct keeper_place *place);
 
-/* The container is ready: begin to keep it. */
-void keeper_begin(const struct keeper *keeper);
+/* The container is ready: begin to keep it; `is_known` if its file says what the keeper has open. */
+void keeper_begin(const struct keeper *keeper, int is_known);
 
 /* Before the application starts, which has no children. */
 void keeper_started(const struct keeper *keeper);

@@ -105,13 +105,15 @@ void server_run(const struct server *server)
                                  NULL};
 
     detach(files, FILES, server->errors);
-    MUST(privileges_drop(), "cannot drop privileges");
     if (server->program[0] == '\0') {
-        struct service *service = fuse_open(IMAGE_FD);
+        struct service *service;
 
+        MUST(privileges_drop_here(), "cannot drop privileges");
+        service = fuse_open(IMAGE_FD);
         wait_for_mount();
         fuse_serve(service, FUSE_FD);
     }
+    MUST(privileges_drop(), "cannot drop privileges");
     wait_for_mount();
     execve(server->program, argv, environment);
     fail(errno, NULL, "cannot execute '%s'", server->program);

@@ -129,7 +129,8 @@ static void make_container(struct container *container, const char *id, int file
     container_ready(container, &keeper);
 }
 
-/* Join the container of this image and these options, or be the first. */
+/* Join the container of this image and these options, or be the first.  From then on the image
+   leads the way, and others in the container may look in: nothing of ours stays open. */
 static void enter_container(struct resolution *found, const struct plan *plan)
 {
     struct container container;
@@ -147,8 +148,10 @@ static void enter_container(struct resolution *found, const struct plan *plan)
 
         resolve(found, &node);
         key = make_key(found, plan);
-        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED)
+        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED) {
+            resolve_end(found);
             return;
+        }
         identity_begin(&who);
         if (resolve_identity(found, &who) == 0)
             file = resolve_open(found);
@@ -157,6 +160,7 @@ static void enter_container(struct resolution *found, const struct plan *plan)
     }
     resolve_end(found);
     make_container(&container, found->record.id, file, &who, plan);
+    close_ours();
 }
 
 /* Only look, and change nothing. */
@@ -208,8 +212,6 @@ int main(int argc, char **argv)
         show(&job, &plan, &found);
     envfiles_read(&variables, &job.env_files);
     enter_container(&found, &plan);
-    /* From here on the image leads the way, and others in the container may look in. */
-    close_ours();
     environment_build(&environment,
                       &(struct environment_sources){environ, &job, &found.record, &variables,
                                                     plan.modules, &config});

@@ -1,6 +1,8 @@
 #include "blocks.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,54 +18,80 @@
 #define UNPOISON(start, size) ((void)0)
 #endif
 
-/* Memory for all blocks, which only those that are used take: in large pages, where the kernel has
-   them, because to fault in small ones takes longer than to decompress what is put there.  Each
-   has some to spare behind it, so that a checker of memory can see who reads too far. */
-enum { SPARE = 4096 };
+/* Each block has some to spare behind it, so that a checker of memory can see who reads too far. */
+enum { SPARE = 64, LARGE_PAGE = 2 << 20, LARGE_BLOCK = 64 << 10 };
 
-static int make_room(struct blocks *blocks)
+/* Memory for all blocks, which only those that are used take: many in large pages, where the kernel
+   has them, because to fault in small ones takes longer than to decompress what is put there. */
+static unsigned char *make_room(size_t largest, size_t count)
 {
-    size_t each = blocks->largest + SPARE;
-    char *room = mmap(NULL, blocks->count * each, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t each = largest + SPARE;
+    void *room = mmap(NULL, count * each, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                      0);
 
     if (room == MAP_FAILED)
-        return -1;
-    madvise(room, blocks->count * each, MADV_HUGEPAGE);
-    UNPOISON(room, blocks->count * each);
-    for (size_t at = 0; at < blocks->count; at++) {
-        blocks->list[at].bytes = (unsigned char *)room + at * each;
-        POISON(room + at * each + blocks->largest, SPARE);
-    }
-    return 0;
+        return NULL;
+    if (largest >= LARGE_BLOCK)
+        madvise(room, count * each, MADV_HUGEPAGE);
+    UNPOISON(room, count * each);
+    for (size_t at = 0; at < count; at++)
+        POISON((unsigned char *)room + at * each + largest, SPARE);
+    return room;
+}
+
+static void free_room(void *room, size_t largest, size_t count)
+{
+    if (room == NULL)
+        return;
+    UNPOISON(room, count * (largest + SPARE));
+    munmap(room, count * (largest + SPARE));
 }
 
 int blocks_begin(struct blocks *blocks, int file, uint64_t end, size_t largest, size_t count,
                  int headed)
 {
+    unsigned char *room;
+
     memset(blocks, 0, sizeof *blocks);
     blocks->file = file;
     blocks->end = end;
     blocks->largest = largest;
-    blocks->count = count;
+    blocks->count = blocks->room = count;
     blocks->headed = headed;
     blocks->list = calloc(count, sizeof *blocks->list);
     pthread_mutex_init(&blocks->lock, NULL);
     pthread_cond_init(&blocks->ready, NULL);
-    if (blocks->list == NULL)
+    room = make_room(largest, count);
+    if (blocks->list == NULL || room == NULL)
         return -1;
-    return make_room(blocks);
+    for (size_t at = 0; at < count; at++)
+        blocks->list[at].bytes = room + at * (largest + SPARE);
+    return 0;
+}
+
+void blocks_narrow(struct blocks *blocks, size_t least)
+{
+    size_t room = LARGE_PAGE / (blocks->largest + SPARE);
+
+    room = room < least ? least : room;
+    blocks->room = room < blocks->count ? room : blocks->count;
+}
+
+void blocks_widen(struct blocks *blocks)
+{
+    pthread_mutex_lock(&blocks->lock);
+    blocks->room = blocks->count;
+    pthread_mutex_unlock(&blocks->lock);
 }
 
 void blocks_end(struct blocks *blocks)
 {
-    size_t size = blocks->count * (blocks->largest + SPARE);
-
-    if (blocks->list != NULL && blocks->list[0].bytes != NULL) {
-        UNPOISON(blocks->list[0].bytes, size);
-        munmap(blocks->list[0].bytes, size);
-    }
+    if (blocks->list != NULL)
+        free_room(blocks->list[0].bytes, blocks->largest, blocks->count);
+    if (blocks->ahead != NULL)
+        free_room(blocks->ahead[0].block.bytes, blocks->largest, blocks->ahead_most);
     free(blocks->list);
+    free(blocks->ahead);
 }
 
 static int read_all(const struct blocks *blocks, void *bytes, size_t length, uint64_t position)
@@ -145,12 +173,29 @@ static int unpack(const struct blocks *blocks, struct block *block, int plain)
     return 0;
 }
 
+/* What is read ahead, if that is done; if it is not begun, who asks reads it. */
+enum { WANTED, BEGUN, DONE, TAKEN };
+
+static struct block *find_ahead(struct blocks *blocks, uint64_t position)
+{
+    for (size_t at = 0; at < blocks->ahead_count; at++) {
+        struct ahead *ahead = &blocks->ahead[at];
+        int state = WANTED;
+
+        if (ahead->block.position != position)
+            continue;
+        if (!atomic_compare_exchange_strong(&ahead->state, &state, TAKEN) && state == DONE)
+            return &ahead->block;
+    }
+    return NULL;
+}
+
 static struct block *find(struct blocks *blocks, uint64_t position)
 {
-    for (size_t at = 0; at < blocks->count; at++)
+    for (size_t at = 0; at < blocks->room; at++)
         if (blocks->list[at].position == position && blocks->list[at].kept)
             return &blocks->list[at];
-    return NULL;
+    return find_ahead(blocks, position);
 }
 
 /* The one that nobody has used for longest; NULL if all are in use. */
@@ -158,7 +203,7 @@ static struct block *oldest(struct blocks *blocks)
 {
     struct block *found = NULL;
 
-    for (size_t at = 0; at < blocks->count; at++) {
+    for (size_t at = 0; at < blocks->room; at++) {
         struct block *block = &blocks->list[at];
 
         if (block->users == 0 && (found == NULL || block->used < found->used))
@@ -225,4 +270,53 @@ void blocks_put(struct blocks *blocks, struct block *block)
         pthread_cond_broadcast(&blocks->ready);
     pthread_mutex_unlock(&blocks->lock);
     errno = error;
+}
+
+int blocks_ahead_begin(struct blocks *blocks, size_t most)
+{
+    struct ahead *ahead = calloc(most, sizeof *ahead);
+    unsigned char *room = make_room(blocks->largest, most);
+
+    if (ahead == NULL || room == NULL || prepare(blocks->largest) != 0) {
+        free_room(room, blocks->largest, most);
+        free(ahead);
+        errno = ENOMEM;
+        return -1;
+    }
+    for (size_t at = 0; at < most; at++)
+        ahead[at].block.bytes = room + at * (blocks->largest + SPARE);
+    blocks->ahead = ahead;
+    blocks->ahead_most = most;
+    return 0;
+}
+
+void blocks_ahead(struct blocks *blocks, uint64_t position, uint32_t stored, int plain)
+{
+    struct ahead *ahead = &blocks->ahead[blocks->ahead_count];
+
+    if (blocks->ahead_count == blocks->ahead_most)
+        return;
+    ahead->plain = plain;
+    ahead->block.position = position;
+    ahead->block.stored = stored;
+    ahead->block.kept = 1;
+    pthread_mutex_lock(&blocks->lock);
+    blocks->ahead_count++;
+    pthread_mutex_unlock(&blocks->lock);
+}
+
+/* Without the lock: who may be kept from running would keep it. */
+void blocks_ahead_run(struct blocks *blocks)
+{
+    for (size_t at = 0; at < blocks->ahead_count; at++) {
+        struct ahead *ahead = &blocks->ahead[at];
+        int state = WANTED;
+
+        if (!atomic_compare_exchange_strong(&ahead->state, &state, BEGUN))
+            continue;
+        if (unpack(blocks, &ahead->block, ahead->plain) == 0)
+            atomic_store(&ahead->state, DONE);
+        /* Kernels may let who runs go on until the next tick, whoever wants to run. */
+        sched_yield();
+    }
 }

@@ -1,6 +1,7 @@
 #include "fuse.h"
 
 #include "../fail.h"
+#include "ahead.h"
 #include "squashfs.h"
 
 #include <dirent.h>
@@ -29,6 +30,7 @@ static const uint64_t for_ever = 1u << 30;
 struct service {
     struct squashfs fs;
     int fuse;
+    _Atomic int has_read; /* somebody, of a file */
 };
 
 struct request {
@@ -174,6 +176,7 @@ static void read_file(const struct request *request)
         answer_errno(request);
     else
         answer(request, 0, request->reply, (size_t)length);
+    request->service->has_read = 1;
 }
 
 /* A listing that is being made. */
@@ -382,13 +385,18 @@ struct service *fuse_open(int image)
 void fuse_serve(struct service *service, int fuse)
 {
     static char in[REQUEST], out[REPLY];
-    int threads = processors();
+    int threads = processors(), has_read = 0;
     long begun = now_ms();
 
     service->fuse = fuse;
     /* What starts asks one thing after the other: there more threads would only be in its way. */
-    while (now_ms() - begun < ALONE_MS)
+    while (now_ms() - begun < ALONE_MS) {
         take(service, in, out);
+        if (service->has_read && !has_read)
+            ahead_begin(&service->fs);
+        has_read = service->has_read;
+    }
+    squashfs_widen(&service->fs);
     for (int at = 1; at < threads && at < THREADS_MOST; at++) {
         pthread_t thread;
 

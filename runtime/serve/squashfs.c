@@ -15,6 +15,7 @@ enum {
     NO_FRAGMENT = -1,
     METADATA_BLOCKS = 512, /* 4 MiB at most */
     DATA_BLOCKS = 64,
+    DATA_BLOCKS_LEAST = 4,
     BLOCKS_MOST = 1 << 28, /* of a file */
     FLAG_NO_XATTRS = 0x200,
 };
@@ -143,7 +144,13 @@ int squashfs_begin(struct squashfs *fs, int file)
     if (blocks_begin(&fs->data, file, fs->end, fs->block_size, DATA_BLOCKS, 0) < 0 ||
         blocks_begin(&fs->metadata, file, fs->end, METADATA, METADATA_BLOCKS, 1) < 0)
         return -1;
+    blocks_narrow(&fs->data, DATA_BLOCKS_LEAST);
     return read_ids(fs, get64(super + 48));
+}
+
+void squashfs_widen(struct squashfs *fs)
+{
+    blocks_widen(&fs->data);
 }
 
 void squashfs_end(struct squashfs *fs)
@@ -583,4 +590,17 @@ ssize_t squashfs_read(struct squashfs *fs, const struct inode *inode, void *byte
         done += part;
     }
     return (ssize_t)done;
+}
+
+void squashfs_ahead(struct squashfs *fs, const struct inode *inode)
+{
+    uint64_t count = block_count(fs, inode), start;
+    uint32_t word;
+
+    for (uint64_t at = 0; at < count; at++) {
+        if (fs->data.ahead_count == fs->data.ahead_most || locate(fs, inode, at, &start, &word) < 0)
+            return;
+        if (word != 0)
+            blocks_ahead(&fs->data, start, word & (PLAIN_DATA - 1), (word & PLAIN_DATA) != 0);
+    }
 }

@@ -71,8 +71,11 @@ enum squashfs_kind {
 /* What kind of squashfs is in `file`, from its superblock alone. */
 enum squashfs_kind squashfs_kind(int file);
 
-/* Begin to read it; -1 and errno. */
+/* Begin to read it, with little memory at first; -1 and errno. */
 int squashfs_begin(struct squashfs *fs, int file);
+
+/* Use as much as may be of use. */
+void squashfs_widen(struct squashfs *fs);
 
 /* Free what it has taken; nobody may read it any more. */
 void squashfs_end(struct squashfs *fs);
@@ -85,6 +88,9 @@ ssize_t squashfs_readlink(struct squashfs *fs, const struct inode *inode, char *
                           size_t size);
 ssize_t squashfs_read(struct squashfs *fs, const struct inode *inode, void *bytes, size_t size,
                       uint64_t offset);
+
+/* The file's blocks are those that will be asked for next (blocks_ahead). */
+void squashfs_ahead(struct squashfs *fs, const struct inode *inode);
 
 /* Call `each` for the directory's entries from the cookie on, 0 for the first, with the cookie of
    the next, until it returns nonzero. */

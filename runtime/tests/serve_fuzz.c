@@ -2,7 +2,7 @@
    (ASan and UBSan watch), nothing hangs.
 
        serve_fuzz FILE ROUNDS      for each round, say nothing; at last, how many could be read */
-#include "../serve/squashfs.h"
+#include "../serve/ahead.h"
 
 #include <dirent.h>
 #include <err.h>
@@ -86,6 +86,8 @@ static int try(int file)
 
     budget = ENTRIES_MOST;
     good = squashfs_begin(&fs, file) == 0;
+    if (good && ahead_plan(&fs) == 0 && random_below(2))
+        blocks_ahead_run(&fs.data);
     if (good)
         look_at(&fs, fs.root, 0);
     squashfs_end(&fs);

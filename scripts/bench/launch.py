@@ -7,7 +7,9 @@ were released at once is in its program.  Systems take turns, round by round, an
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -31,8 +33,8 @@ _HELD = ("sh", "-c", "date +%s.%N; sleep 1")
 class System:
     """A way to run a command in the image: what comes before the command.
 
-    ``most`` is how many ranks at once it is asked for; ``fresh`` that nothing of the last launch
-    may be left when the next begins.
+    ``most`` is how many ranks at once it is asked for; ``fresh`` that each launch is that of a new
+    job, which finds no container.
     """
 
     name: str
@@ -153,7 +155,6 @@ def systems(site: Site, stack: ExitStack, *, slow: bool) -> Iterator[System]:
     image = f"--image={site.name}"
     yield System(name="shifter", before=(shifter, image), fresh=True)
     stack.enter_context(_kept(site, shifter, image))
-    # Of another job, so that the first can be fresh.
     environment = {"SLURM_JOB_ID": "1"}
     yield System(name="shifter, joining", before=(shifter, image), environment=environment)
     ch_run = ("ch-run", f"--mount={mountpoint}")
@@ -190,18 +191,21 @@ def measure(
     columns = [(number, command) for number in numbers for command in (_CLOCK, _HELD)]
     times: dict[tuple[str, int, bool], list[float]] = {}
     failed: dict[str, str] = {}
+    jobs = itertools.count(2)
     for turn in range(rounds):
-        for system in found:
+        # What one leaves to be cleaned up must not always slow down the same other.
+        for system in random.sample(found, len(found)):
             for number, command in columns:
                 if number > system.most or (command is _HELD and number == 1):
                     continue
                 if command is _HELD and turn % 3:
                     continue
-                if system.fresh:
-                    _until_ended()
                 ranks = str(number)
                 before = [word.replace("RANKS", ranks) for word in system.before]
-                turned = System(name=system.name, before=before, environment=system.environment)
+                environment = dict(system.environment)
+                if system.fresh:
+                    environment["SLURM_JOB_ID"] = str(next(jobs))
+                turned = System(name=system.name, before=before, environment=environment)
                 try:
                     value = site.ranks(turned, number, command)
                 except FailedError as error:

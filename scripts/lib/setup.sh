@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034  # those who source this use the lists
 # What the scripts need of a machine, brought about if it is missing.  Sourced from the clone's root.
 
-building=(gcc libc6-dev libzstd-dev make python3 python3-venv)
+building=(gcc libc6-dev libzstd-dev make musl-dev python3 python3-venv)
 running=(squashfuse)
 serving=(docker-registry mmdebstrap)
 testing=(apparmor busybox-static charliecloud-runtime fuse3 glusterfs-client munge openssl shellcheck skopeo slurm-wlm squashfs-tools squashfs-tools-ng strace tinycdb umoci)

@@ -102,6 +102,45 @@ def test_a_command_that_cannot_be_executed(shifter: Launcher) -> None:
         assert "\n  hint: " in done.stderr
 
 
+def test_a_command_is_looked_for_in_the_containers_path(
+    shifter: Launcher, playground: Path
+) -> None:
+    """Anything but the first that can be executed is passed over, as execvp(3) does."""
+    for name, mode in (("none", 0o644), ("bad", 0o755), ("good", 0o755)):
+        (playground / name).mkdir()
+        (playground / name / "tool").write_text(f"echo {name} $*\n")
+        (playground / name / "tool").chmod(mode)
+    (playground / "bad" / "tool").write_text("#!/no/such/interpreter\n")
+    (playground / "directory" / "tool").mkdir(parents=True)
+    (playground / "file").touch()
+    places = [f"/v/{name}" for name in ("absent", "file", "none", "directory", "bad", "good")]
+    long = "/" + "x" * 5000
+
+    def run(*where: str, cwd: str = "/") -> tuple[int, str]:
+        path = f"--env=PATH={':'.join(where)}"
+        volume = f"--volume={playground}:/v"
+        done = shifter.run("-i", "test", volume, f"--workdir={cwd}", path, "tool", "a", "b c")
+        return done.returncode, done.stdout or done.stderr.splitlines()[0].split(": ")[-1]
+
+    assert run(long, *places) == (0, "good a b c\n")
+    assert run("/bin", "", "/v/bad", cwd="/v/good") == (0, "good a b c\n")
+    assert run(*places[:4]) == (126, "Permission denied")
+    assert run(*places[:2]) == (127, "No such file or directory")
+    assert run(places[4]) == (127, "No such file or directory")
+
+
+def test_a_script_without_a_first_line_is_one_of_the_shells(
+    shifter: Launcher, playground: Path
+) -> None:
+    (playground / "run").write_text("echo ran $0 $#\n")
+    (playground / "run").chmod(0o755)
+    done = shifter.run("-i", "test", f"--volume={playground}:/v", "/v/run", "a", "b c")
+    assert done.stdout == "ran /v/run 2\n"
+    done = shifter.run("-i", "test", f"--volume={playground}:/v", "--workdir=/v", "./run")
+    assert done.stdout == "ran ./run 0\n"
+    assert shifter.run("-i", "test", "").returncode == 127
+
+
 def test_a_working_directory_that_is_not_there(shifter: Launcher, store: Path, image: Path) -> None:
     make_store(store, image)
     assert "cannot start in '/absent' in the container: No such file" in fails(

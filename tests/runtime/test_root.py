@@ -184,7 +184,7 @@ def test_links_in_the_image_are_followed_in_the_image(
     [
         ({"tmp": Path("/")}, "cannot put '/tmp' into the image, where it is '/'"),
         ({"tmp": Path("etc/x")}, "cannot put '/tmp' into the image, where it is '/etc/x'"),
-        ({"tmp": Path("tmp")}, "cannot follow '/tmp' in the image: Too many levels"),
+        ({"tmp": Path("tmp")}, "cannot follow '/tmp' in the image: "),
     ],
 )
 def test_an_image_that_leads_a_bind_astray_is_refused(

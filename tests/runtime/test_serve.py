@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import random
 import shutil
 import subprocess
@@ -19,12 +20,14 @@ from tests.runtime.store import make_store
 ZSTD = ("-comp", "zstd", "-b", "128K")
 
 
-def pack(shifter: Launcher, store: Path, tree: Path, *options: str) -> None:
-    """Make the one image of STORE of TREE and busybox."""
+def pack(shifter: Launcher, store: Path, tree: Path, *options: str, top: bool = False) -> None:
+    """Make the one image of STORE of TREE, in its root if TOP, and busybox."""
     path = squash.make(store / "base.squashfs", squash.BUSYBOX)
     made = store / "made"
     subprocess.run(["unsquashfs", "-q", "-n", "-d", made, path], check=True, capture_output=True)
-    subprocess.run(["cp", "-a", tree, made / "tree"], check=True)
+    subprocess.run(
+        ["cp", "-a", *([f"{tree}/.", made] if top else [tree, made / "tree"])], check=True
+    )
     image = store / "image.squashfs"
     fixed = ("-noappend", "-quiet", "-no-progress", "-all-root")
     command = ["mksquashfs", str(made), str(image), *fixed]
@@ -157,6 +160,40 @@ def test_many_who_read_at_once_read_the_same(shifter: Launcher, store: Path, tre
     assert shifter.inside(each).split() == [wanted] * 8
 
 
+LIBRARIES = f"usr/lib/{platform.machine()}-linux-gnu".replace("ppc64le", "powerpc64le")
+LOADERS = {
+    "x86_64": "ld-linux-x86-64.so.2",
+    "aarch64": "ld-linux-aarch64.so.1",
+    "ppc64le": "ld64.so.2",
+}
+
+
+def libraries(tree: Path) -> None:
+    """Put into TREE what is read before anybody asks: more than a libc has, and a link."""
+    place = tree / LIBRARIES
+    place.mkdir(parents=True)
+    noise = random.Random(2)
+    (place / "libc.so.6").write_bytes(bytes(noise.choices(b"few letters", k=4_000_000)))
+    (place / "loader").write_bytes(noise.randbytes(300_001))
+    (place / LOADERS[platform.machine()]).symlink_to("loader")
+
+
+def test_what_is_read_before_anybody_asks_is_what_it_was(
+    shifter: Launcher, store: Path, tree: Path
+) -> None:
+    libraries(tree)
+    pack(shifter, store, tree, top=True)
+    wanted = [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in (tree / LIBRARIES).iterdir()
+    ]
+    # In another order each time, for who asks first reads it himself.
+    for number in range(8):
+        pause = f"busybox usleep {500 * number}"
+        names = " ".join(f"/{LIBRARIES}/{path.name}" for path in (tree / LIBRARIES).iterdir())
+        read = f"{pause}; busybox sha256sum {names} | cut -d' ' -f1"
+        assert shifter.inside(read).split() == wanted
+
+
 def test_damage_in_a_file_is_an_error_for_who_reads_it(
     shifter: Launcher, store: Path, tree: Path
 ) -> None:
@@ -187,6 +224,7 @@ def test_no_damage_is_read_out_of_bounds(
 ) -> None:
     for fill in (small, holes, links):
         fill(tree)
+    libraries(tree)
     (tree / "many").mkdir()
     many(tree / "many")
     image = playground / "image"
