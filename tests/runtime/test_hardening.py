@@ -116,7 +116,7 @@ def test_what_would_be_written_beyond_an_object_ends_the_program(
 ) -> None:
     def run(text: str) -> int:
         with Path("/dev/zero").open() as zero:
-            command = [overflowing, call, text]
+            command = [str(overflowing), call, text]
             return subprocess.run(command, stdin=zero, cwd="/", check=False).returncode
 
     assert run("x" * (1 if call in ("getgroups", "poll") else 7)) == 0
