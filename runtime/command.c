@@ -83,6 +83,7 @@ static void fall_back(const char *workdir, const char *cwd)
 void command_enter_workdir(const struct job *job, const struct record *record, const char *cwd)
 {
     const char *workdir = job->workdir;
+    int error;
 
     if (!job->workdir_asked) {
         if (cwd == NULL || strcmp(cwd, "/") == 0 || enter(cwd) < 0)
@@ -94,9 +95,12 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
     if (workdir == NULL)
         fail(0, "write --workdir=/DIRECTORY", "the image '%s' names no working directory",
              job->image);
-    if (enter(workdir) < 0)
-        fail(errno, "name a directory of the image, or one of the host's that is seen in it",
-             "cannot start in '%s' in the container", workdir);
+    /* As in Shifter this is no error: job scripts rely on it. */
+    if (enter(workdir) == 0)
+        return;
+    error = errno;
+    MUST(chdir("/"), "cannot enter the root");
+    warn("cannot start in '%s' in the container: %s: starting in '/'", workdir, strerror(error));
 }
 
 /* A file that the kernel takes for no program is a script without a first line (execvp(3)). */

@@ -166,6 +166,8 @@ void etc_write(const struct etc *etc, const struct identity *who,
 {
     skeleton_directory(place);
     write_identity(etc, who, description, place);
+    if (!is_kept(etc, "mtab"))
+        skeleton_link(path_join(place, "mtab"), "/proc/mounts");
     for (size_t at = 0; at < etc->count; at++)
         skeleton_file(path_join(place, etc->files[at].name), etc->files[at].bytes,
                       etc->files[at].length);

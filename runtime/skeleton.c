@@ -6,6 +6,7 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void skeleton_directory(const char *resolved)
 {
@@ -41,6 +42,14 @@ void skeleton_file(const char *resolved, const char *bytes, size_t length)
 
     path_format(path, SKELETON_DIR "%s", resolved);
     bytes_write(path, bytes, length);
+}
+
+void skeleton_link(const char *resolved, const char *target)
+{
+    char path[PATH_MAX];
+
+    path_format(path, SKELETON_DIR "%s", resolved);
+    MUST(symlink(target, path), "cannot make '%s' in the container", resolved);
 }
 
 void skeleton_mount_point(const char *resolved)

@@ -11,6 +11,9 @@ void skeleton_directory(const char *resolved);
 /* Put a file there, whose directory has been made. */
 void skeleton_file(const char *resolved, const char *bytes, size_t length);
 
+/* Put a symbolic link there, whose directory has been made. */
+void skeleton_link(const char *resolved, const char *target);
+
 /* Make an empty file for a mount to go over, and the directories above it. */
 void skeleton_mount_point(const char *resolved);
 

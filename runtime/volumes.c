@@ -88,6 +88,7 @@ static const struct {
     {"/etc/passwd", 1, 1, "it is the container's own"},
     {"/etc/group", 1, 1, "it is the container's own"},
     {"/etc/nsswitch.conf", 1, 1, "it is the container's own"},
+    {"/etc/mtab", 1, 1, "it is the container's own"},
     {"/etc/host.conf", 1, 0, "it is the container's own"},
     {"/etc/hosts", 1, 0, "it is the container's own"},
     {"/etc/resolv.conf", 1, 0, "it is the container's own"},

@@ -1,106 +1,7 @@
 /* Mutate udiRoot.conf, volumes and files of variables at random: nothing is read out of bounds
-   (ASan, UBSan watch), and what is taken keeps the rules.  Built with LIBFUZZER it is an entry for
-   libFuzzer instead; the first byte says which reader gets the rest. */
-#include "../config.h"
-#include "../envfile.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(claim) \
-    do { \
-        if (!(claim)) { \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
-            abort(); \
-        } \
-    } while (0)
-
-static void release_edits(struct edits *edits)
-{
-    free(edits->set.list);
-    free(edits->append.list);
-    free(edits->prepend.list);
-    free(edits->unset.list);
-}
-
-static void release(struct config *config)
-{
-    for (size_t at = 0; at < config->modules.count; at++) {
-        struct module *module = &config->modules.list[at];
-
-        release_edits(&module->env);
-        free(module->fs.list);
-        free(module->conflicts.list);
-        free(module->requires.list);
-    }
-    free(config->modules.list);
-    release_edits(&config->env);
-    free(config->fs.list);
-    free(config->users.list);
-    free(config->cache.types.list);
-}
-
-static void check_path(const char *path)
-{
-    size_t length = strlen(path);
-
-    CHECK(path[0] == '/' && strstr(path, "//") == NULL && strstr(path, "/./") == NULL);
-    CHECK(strstr(path, "/../") == NULL && (length == 1 || path[length - 1] != '/'));
-}
-
-static void check_volumes(const struct volumes *volumes, enum volume_asker asker)
-{
-    for (size_t at = 0; at < volumes->count; at++) {
-        const struct volume *volume = &volumes->list[at];
-
-        check_path(volume->from);
-        check_path(volume->to);
-        CHECK(volume_forbidden(volume->to, asker) == NULL);
-        CHECK(volume->cache == (volume->cache_size != 0));
-    }
-}
-
-static void try_config(char *text)
-{
-    struct complaint why = {0, "", ""};
-    struct config config;
-    const struct module **chosen;
-    char names[] = "a,mpi,x";
-
-    memset(&config, 0, sizeof config);
-    if (config_parse(&config, text, &why) == 0) {
-        check_volumes(&config.fs, ASKED_BY_SITE);
-        modules_choose(&config.modules, names, &chosen, &why);
-        free(chosen);
-    } else {
-        CHECK(why.line > 0 && why.fact[0] != '\0');
-    }
-    release(&config);
-}
-
-static void try_volumes(char *text, enum volume_asker asker)
-{
-    struct complaint why = {0, "", ""};
-    struct volumes volumes = {NULL, 0, 0};
-
-    if (volumes_parse(&volumes, text, asker, &why) == 0)
-        check_volumes(&volumes, asker);
-    else
-        CHECK(why.fact[0] != '\0' && why.advice[0] != '\0');
-    free(volumes.list);
-}
-
-static void try_variables(char *text)
-{
-    struct complaint why = {0, "", ""};
-    struct words words = {NULL, 0, 0};
-
-    if (envfile_parse(&words, text, &why) == 0)
-        for (size_t at = 0; at < words.count; at++)
-            CHECK(strchr(words.list[at], '=') > words.list[at]);
-    free(words.list);
-}
+   (ASan, UBSan watch), and what is taken keeps the rules.
+   libfuzzer.c gives the same readers to libFuzzer. */
+#include "parsers.h"
 
 /* An exact copy, so that ASan sees every byte too many. */
 static void try_text(unsigned which, const char *bytes, size_t length)
@@ -110,32 +11,19 @@ static void try_text(unsigned which, const char *bytes, size_t length)
     CHECK(text != NULL);
     memcpy(text, bytes, length);
     text[length] = '\0';
-    switch (which % 4) {
+    switch (which % 3) {
     case 0:
-        try_config(text);
+        try_config(text, length);
         break;
     case 1:
-        try_volumes(text, ASKED_BY_USER);
-        break;
-    case 2:
-        try_volumes(text, ASKED_BY_SITE);
+        try_volume(text, length);
         break;
     default:
-        try_variables(text);
+        try_env_file(text, length);
     }
     free(text);
 }
 
-#ifdef LIBFUZZER
-int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t length);
-
-int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t length)
-{
-    if (length > 0)
-        try_text(bytes[0], (const char *)bytes + 1, length - 1);
-    return 0;
-}
-#else
 static const char *const seeds[] = {
     "# c\nimagePath=/a\\\n/b\nsiteFs=/a:/b:ro;/c:/d:perNodeCache=size=1G,fs=xfs ; /e:slave\n"
     "siteEnvPrepend=PATH=/x A=\nsiteEnvUnset=B\nmaxGroupCount=3\netcPath=/e\n",
@@ -191,9 +79,8 @@ int main(int argc, char **argv)
         for (size_t changes = 1 + random_below(8); changes > 0 && length > 0; changes--)
             if (length < sizeof text / 2)
                 mutate(text, &length);
-        try_text((unsigned)random_below(4), text, length);
+        try_text((unsigned)random_below(3), text, length);
     }
     printf("%ld mutations\n", count);
     return EXIT_SUCCESS;
 }
-#endif

@@ -282,3 +282,13 @@ def test_the_launcher_is_static(shifter: Launcher) -> None:
     assert "INTERP" not in headers
     assert "(NEEDED)" not in headers
     assert "GNU_RELRO" in headers
+
+
+@pytest.mark.parametrize("own", [{}, {"etc/mtab": "stale\n"}, {"etc/mtab": Path("/absent")}])
+@pytest.mark.parametrize("options", [(), ("--writable",)])
+def test_programs_that_read_mtab_see_the_containers_mounts(
+    shifter: Launcher, store: Path, own: squash.Tree, options: tuple[str, ...]
+) -> None:
+    use(shifter, store, {**squash.BUSYBOX, **own})
+    mounts = shifter.inside("cat /etc/mtab", *options).splitlines()
+    assert [line.split()[1] for line in mounts].count("/proc") == 1

@@ -175,7 +175,7 @@ def test_many_volumes_need_few_descriptors(shifter: Launcher) -> None:
     "target",
     ["/", "//", "/.", "/etc", "/etc/", "/var", "/opt", "/opt/udiImage", "/opt/udiImage/modules/x",
      "/proc", "/proc/1", "/sys/fs", "/dev", "/dev/shm", "//dev", "/etc/passwd", "/etc/group",
-     "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"],
+     "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/mtab"],
 )  # fmt: skip
 def test_what_the_container_is_made_of_stays(shifter: Launcher, target: str) -> None:
     assert "nothing may be mounted at '/" in refused(shifter, f"/usr:{target}")
