@@ -35,7 +35,7 @@ def test_nothing_of_the_hosts_root_is_reachable(shifter: Launcher) -> None:
     assert shifter.run("-i", "test", "ls", "/old").returncode == 1
     assert shifter.inside("ls /..; ls /etc").split() == [
         "bin", "dev", "etc", "proc", "secret", "srv", "sys", "tmp", "var", "work",
-        "group", "hosts", "motd", "passwd", "resolv.conf",
+        "group", "hosts", "motd", "mtab", "passwd", "resolv.conf",
     ]  # fmt: skip
 
 
