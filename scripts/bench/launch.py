@@ -34,13 +34,14 @@ class System:
     """A way to run a command in the image: what comes before the command.
 
     ``most`` is how many ranks at once it is asked for; ``fresh`` that each launch is that of a new
-    job, which finds no container.
+    job, which finds no container; ``lone`` that a launch waits until that of before it has ended.
     """
 
     name: str
     before: Sequence[str]
     most: int = 1_000_000
     fresh: bool = False
+    lone: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -157,6 +158,16 @@ def systems(site: Site, stack: ExitStack, *, slow: bool) -> Iterator[System]:
     stack.enter_context(_kept(site, shifter, image))
     environment = {"SLURM_JOB_ID": "1"}
     yield System(name="shifter, joining", before=(shifter, image), environment=environment)
+    if os.getresuid()[2] == 0:
+        stack.enter_context(_mounted(site))
+        environment = {"SLURM_JOB_ID": "mounted", "SHIFTER_LINGER": "0"}
+        before = (shifter, image)
+        name = "shifter, mounted by root"
+        yield System(name=name, before=before, lone=True, environment=environment)
+    yield from _peers(file, tree, mountpoint, slow=slow)
+
+
+def _peers(file: str, tree: Path, mountpoint: Path, *, slow: bool) -> Iterator[System]:
     ch_run = ("ch-run", f"--mount={mountpoint}")
     yield System(name="ch-run IMAGE.sqsh", before=(*ch_run, file, "--"))
     yield System(
@@ -183,6 +194,33 @@ def _kept(site: Site, shifter: str, image: str) -> Iterator[None]:
     process.wait()
 
 
+@contextmanager
+def _mounted(site: Site) -> Iterator[None]:
+    """Mount the image as a prologue does, for the job "mounted"."""
+    build = site.home / "build"
+    runtime = Path(__file__).parents[2] / "runtime"
+    make = [
+        "make",
+        "-s",
+        "-j2",
+        "-C",
+        str(runtime),
+        f"OUT={build}",
+        f"SYSCONFDIR={build}/etc",
+        "all",
+    ]
+    job = ["-U", str(os.getuid()), "-J", "mounted"]
+    set_up = [str(build / "setupRoot"), *job, "-G", str(os.getgid()), "docker", site.name]
+    (build / "etc/shifter").mkdir(parents=True)
+    with users.being_root_again():
+        subprocess.run(make, check=True)
+        (build / "etc/shifter/udiRoot.conf").write_text(f"imagePath={site.home}/store\n")
+        subprocess.run(set_up, check=True)
+    yield
+    with users.being_root_again():
+        subprocess.run([str(build / "unsetupRoot"), *job], check=True)
+
+
 def measure(
     site: Site, rounds: int, numbers: Sequence[int], stack: ExitStack, *, slow: bool
 ) -> None:
@@ -200,12 +238,7 @@ def measure(
                     continue
                 if command is _HELD and turn % 3:
                     continue
-                ranks = str(number)
-                before = [word.replace("RANKS", ranks) for word in system.before]
-                environment = dict(system.environment)
-                if system.fresh:
-                    environment["SLURM_JOB_ID"] = str(next(jobs))
-                turned = System(name=system.name, before=before, environment=environment)
+                turned = _turned(system, number, jobs)
                 try:
                     value = site.ranks(turned, number, command)
                 except FailedError as error:
@@ -213,6 +246,17 @@ def measure(
                     continue
                 times.setdefault((system.name, number, command is _HELD), []).append(value)
     _print(found, columns, times, failed)
+
+
+def _turned(system: System, number: int, jobs: Iterator[int]) -> System:
+    """Return SYSTEM for one launch of NUMBER ranks, once that may begin."""
+    environment = dict(system.environment)
+    if system.lone:
+        _until_ended()
+    if system.fresh:
+        environment["SLURM_JOB_ID"] = str(next(jobs))
+    before = [word.replace("RANKS", str(number)) for word in system.before]
+    return System(name=system.name, before=before, environment=environment)
 
 
 def _until_ended() -> None:

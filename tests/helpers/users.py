@@ -61,6 +61,19 @@ def directory(user: User, place: str = "/tmp") -> Iterator[Path]:
 
 
 @contextmanager
+def being_root_again() -> Iterator[None]:
+    """Be root for a while, acting as somebody else."""
+    uids, gids = os.getresuid(), os.getresgid()
+    os.setresuid(0, 0, 0)
+    os.setresgid(0, 0, 0)
+    try:
+        yield
+    finally:
+        os.setresgid(*gids)
+        os.setresuid(*uids)
+
+
+@contextmanager
 def acting_as(user: User) -> Iterator[None]:
     """Be USER; what is executed meanwhile cannot come back from it, as we can."""
     ours = (os.getuid(), os.getgid(), os.getgroups())
