@@ -220,11 +220,13 @@ static void close_both(struct namespaces *namespaces)
     close(namespaces->mount);
 }
 
-int state_open(const struct state *state, struct namespaces *namespaces)
+/* Whether the namespaces could be had of a keeper or of the first rank, the founder; -1 if the image
+   is not served any more. */
+static int open_of_first(const struct state *state, struct namespaces *namespaces)
 {
     const char *at = state->lines, *end = at + strlen(at);
     struct keeper_place keeper;
-    pid_t pid;
+    pid_t pid, first = 0;
     int found = 0;
 
     while (at < end) {
@@ -235,11 +237,40 @@ int state_open(const struct state *state, struct namespaces *namespaces)
                 return -1;
             }
             found = found || open_of_keeper(state, namespaces, &keeper) == 0;
-        } else if (take_pid(&at, end, &pid, '\n')) {
-            found = found || open_of_rank(state, namespaces, pid) == 0;
-        } else {
+        } else if (!take_pid(&at, end, &pid, '\n')) {
             break;
+        } else if (first == 0) {
+            first = pid;
+            found = found || open_of_rank(state, namespaces, pid) == 0;
         }
     }
-    return found ? 0 : -1;
+    return found;
+}
+
+/* The last first: where many have come and gone, they live. */
+static int open_of_last(const struct state *state, struct namespaces *namespaces)
+{
+    const char *end = state->lines + strlen(state->lines);
+
+    while (end > state->lines) {
+        const char *line = end - 1, *at;
+        pid_t pid;
+
+        while (line > state->lines && line[-1] != '\n')
+            line--;
+        at = line;
+        if (take_pid(&at, end, &pid, '\n') && open_of_rank(state, namespaces, pid) == 0)
+            return 1;
+        end = line;
+    }
+    return 0;
+}
+
+int state_open(const struct state *state, struct namespaces *namespaces)
+{
+    int found = open_of_first(state, namespaces);
+
+    if (found == 0)
+        found = open_of_last(state, namespaces);
+    return found > 0 ? 0 : -1;
 }

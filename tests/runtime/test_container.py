@@ -494,3 +494,25 @@ def test_a_pid_of_another_is_not_believed(shifter: Launcher) -> None:
     ready = text.index("ready\n") + len("ready\n")
     file.write_text(text[:ready] + f"1\n2\nkeeper {os.getpid()} 0 1 0\n")
     assert shifter.run("-i", "test", "true").returncode == 0
+
+
+def test_many_who_came_and_went_are_not_asked_for_by_the_next(
+    shifter: Launcher, playground: Path
+) -> None:
+    """A keeper holds a container for a while only; then it is found by who lives."""
+    with rank(shifter) as (namespaces, pid):
+        (file,) = node_directory().glob("c.*")
+        lines = file.read_text().splitlines(keepends=True)
+        founder = f"{pid}\n"
+        assert lines.count(founder) == 1
+        lines.remove(founder)
+        # All are dead but the last.
+        gone = [f"{number}\n" for number in range(2**30, 2**30 + 20_000)]
+        with file.open("w") as kept:
+            kept.writelines([*lines, *gone, founder])
+        trace = playground / "trace"
+        before = ("strace", "-o", str(trace), "-e", "trace=/open|stat")
+        done = shifter.run("-i", "test", "sh", "-c", NAMESPACES, before=before)
+        assert done.stdout == "".join(namespaces)
+        asked = [line for line in trace.read_text().splitlines() if "/proc/10" in line]
+        assert len(asked) < 5, asked[:9]
