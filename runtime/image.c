@@ -19,7 +19,7 @@ void image_open(struct image *image, const char *id, int file)
     int go[2], errors[2];
 
     image->server.fuse = image->errors = -1;
-    if (prepared_find(image->prepared, id))
+    if (id != NULL && prepared_find(image->prepared, geteuid(), id))
         return;
     image->prepared[0] = '\0';
     image->server.image = file;

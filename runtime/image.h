@@ -23,8 +23,9 @@ struct image {
     int errors;           /* what the server says on its standard error; -1: none */
 };
 
-/* Make ready what the server of the image `id`, open on `file`, needs, unless root has mounted it; in the user namespace that will
-   mount it, for the kernel demands that /dev/fuse is opened and mounted by the same one. */
+/* Make ready what the server of the image open on `file` needs, unless root has mounted `id`, if that
+   is not NULL; in the user namespace that will mount it, for the kernel demands that /dev/fuse is
+   opened and mounted by the same one. */
 void image_open(struct image *image, const char *id, int file);
 
 /* The server is started: what is its alone is closed here. */

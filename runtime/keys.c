@@ -24,7 +24,7 @@ const struct key file_keys[] = {
     {"mountPropagationStyle", KEY_PROPAGATION, NULL},
     {"perNodeCacheSizeLimit", KEY_CACHE_SIZE_LIMIT, NULL},
     {"perNodeCacheAllowedFsType", KEY_CACHE_TYPES, NULL},
-    {"perNodeCachePath", KEY_NO_EFFECT, "a cache of the node lies in its memory"},
+    {"perNodeCachePath", KEY_CACHE_PATH, NULL},
     {"udiMount", KEY_NO_EFFECT, "the root is built where nobody else sees it"},
     {"loopMount", KEY_NO_EFFECT, "the image is mounted where nobody else sees it"},
     {"rootfsType", KEY_NO_EFFECT, "the root is the image, with a tmpfs over it"},

@@ -20,6 +20,7 @@ enum key_kind {
     KEY_PROPAGATION,
     KEY_CACHE_SIZE_LIMIT,
     KEY_CACHE_TYPES,
+    KEY_CACHE_PATH,
     /* of the file and of modules */
     KEY_FS,
     KEY_ENV,

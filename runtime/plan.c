@@ -212,6 +212,7 @@ void plan_make(struct plan *plan, const struct job *job, const struct config *co
     size_t standards;
 
     memset(plan, 0, sizeof *plan);
+    plan->uid = geteuid();
     plan->config = config;
     plan->writable = job->writable;
     choose_modules(plan, job);

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 enum wish_kind {
     WISH_STANDARD, /* in every container, if the node has it */
@@ -35,6 +36,7 @@ struct wish {
 };
 
 struct plan {
+    uid_t uid;            /* the caller's on the node */
     char store[PATH_MAX]; /* absolute */
     char cwd_text[PATH_MAX];
     const char *home, *cwd; /* or NULL */

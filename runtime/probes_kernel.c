@@ -44,7 +44,7 @@ void try_fuse(const struct visit *visit)
 
     (void)visit;
     namespaces_enter_user(0);
-    image_open(&image, "none", blank_image());
+    image_open(&image, NULL, blank_image());
     namespaces_enter_mount();
     root_begin();
     image_mount(&image, IMAGE_DIR);

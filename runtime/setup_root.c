@@ -2,8 +2,10 @@
 
        setupRoot [OPTION]... -U UID [-G GID] [-J JOB] TYPE IDENTIFIER
 
-   The options of Shifter's own setupRoot that our launcher sees to itself are accepted: -V, -v,
-   -s, -u, -N and -m. */
+   Of the volumes (-v, as --volume has them) and the site's siteFs it mounts each perNodeCache, where
+   the site has a perNodeCachePath.  The options of Shifter's own setupRoot that our launcher sees to
+   itself are accepted: -V, -s, -u, -N and -m. */
+#include "cache.h"
 #include "config.h"
 #include "description.h"
 #include "fail.h"
@@ -27,6 +29,7 @@ struct order {
     uid_t uid;
     gid_t gid;
     const char *job, *image;
+    struct volumes volumes;
 };
 
 static unsigned read_id(const char *text, int option)
@@ -37,6 +40,14 @@ static unsigned read_id(const char *text, int option)
     if (*text < '0' || *text > '9' || *end != '\0' || id >= UINT32_MAX)
         fail(0, "usage: " USAGE, "not a number of a user or group: '-%c %s'", option, text);
     return (unsigned)id;
+}
+
+static void add_volumes(struct order *order, char *text)
+{
+    struct complaint why;
+
+    if (volumes_parse(&order->volumes, text, ASKED_BY_USER, &why) < 0)
+        fail(0, why.advice, "%s", why.fact);
 }
 
 static const char *named(const char *type, const char *identifier)
@@ -66,6 +77,8 @@ static void read_order(struct order *order, int argc, char **argv)
             has_gid = 1;
         } else if (option == 'J') {
             order->job = optarg;
+        } else if (option == 'v') {
+            add_volumes(order, optarg);
         } else if (option == '?') {
             fail(0, "usage: " USAGE, "the options are not understood");
         }
@@ -161,8 +174,11 @@ static void make_directory(const char *path, mode_t mode)
         fail(errno, NULL, "cannot make '%s'", path);
 }
 
-static void make_place(char path[PATH_MAX], const struct order *order, const char *id)
+/* The directory of what is mounted for the job. */
+static void make_place(const struct order *order)
 {
+    char path[PATH_MAX];
+
     make_directory("/run/shifter_lite", 0755);
     make_directory(PREPARED_DIR, 0755);
     path_format(path, PREPARED_DIR "/%u", order->uid);
@@ -170,8 +186,41 @@ static void make_place(char path[PATH_MAX], const struct order *order, const cha
     path_format(path, PREPARED_DIR "/%u/%s", order->uid, order->job);
     make_directory(path, 0700);
     let_in(path, order);
-    path_format(path, PREPARED_DIR "/%u/%s/%s", order->uid, order->job, id);
+}
+
+static void make_mount_point(char path[PATH_MAX], const struct order *order, const char *name)
+{
+    path_format(path, PREPARED_DIR "/%u/%s/%s", order->uid, order->job, name);
     make_directory(path, 0755);
+}
+
+static void mount_image(const struct order *order, const char *id, int file)
+{
+    char path[PATH_MAX];
+
+    make_mount_point(path, order, id);
+    if (!prepared_is_mounted(path))
+        loop_mount(file, path);
+}
+
+static void mount_caches(const struct order *order, const struct volumes *volumes,
+                         const struct cache_rules *rules)
+{
+    char path[PATH_MAX], name[PREPARED_CACHE_NAME];
+    struct complaint why;
+
+    for (size_t at = 0; at < volumes->count; at++) {
+        const struct volume *volume = &volumes->list[at];
+
+        if (!volume->cache)
+            continue;
+        if (volume_check_cache(volume, rules, &why) < 0)
+            fail(0, why.advice, "%s", why.fact);
+        prepared_cache_name(name, volume->to, volume->cache_size);
+        make_mount_point(path, order, name);
+        if (!prepared_is_cache(path))
+            cache_mount(volume, rules->path, order->uid, order->gid, path);
+    }
 }
 
 int main(int argc, char **argv)
@@ -179,7 +228,6 @@ int main(int argc, char **argv)
     struct order order;
     struct config config = {0};
     struct resolution found;
-    char path[PATH_MAX];
     int file;
 
     fail_program = "setupRoot";
@@ -192,8 +240,11 @@ int main(int argc, char **argv)
     read_config(&config);
     file = open_image(&order, &found, &config);
     check_origin(&order, file);
-    make_place(path, &order, found.record.id);
-    if (!prepared_is_mounted(path))
-        loop_mount(file, path);
+    make_place(&order);
+    mount_image(&order, found.record.id, file);
+    if (config.cache.path != NULL) {
+        mount_caches(&order, &order.volumes, &config.cache);
+        mount_caches(&order, &config.fs, &config.cache);
+    }
     return EXIT_SUCCESS;
 }

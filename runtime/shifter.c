@@ -111,7 +111,8 @@ static void make_container(struct container *container, const char *id, int file
     etc_read(&etc, plan->config, who);
     mask = umask(0);
     namespaces_enter_user(plan->writable != 0);
-    image_open(&image, id, file);
+    /* What is written to must belong to the caller, and in a mount of root's nothing does. */
+    image_open(&image, plan->writable == 0 ? id : NULL, file);
     keeper_start(&keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();

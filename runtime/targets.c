@@ -3,6 +3,7 @@
 #include "fail.h"
 #include "files.h"
 #include "inside.h"
+#include "prepared.h"
 #include "skeleton.h"
 #include "trees.h"
 
@@ -208,11 +209,15 @@ static int open_target(const struct binds *binds, const struct bind *bind, int r
     return target;
 }
 
-static void mount_cache(const struct bind *bind, int target)
+static void mount_cache(const struct bind *bind, uid_t uid, int target)
 {
-    char place[64], options[128];
+    char place[64], options[128], prepared[PATH_MAX];
 
     snprintf(place, sizeof place, "/proc/self/fd/%d", target);
+    if (prepared_find_cache(prepared, uid, bind->wish->target, bind->wish->size)) {
+        MUST(mount(prepared, place, NULL, MS_BIND, NULL), "cannot use the mount '%s'", prepared);
+        return;
+    }
     snprintf(options, sizeof options, "size=%" PRIu64 ",mode=0755,uid=%u,gid=%u",
              bind->wish->size, geteuid(), getegid());
     MUST(mount("perNodeCache", place, "tmpfs", MS_NOSUID | MS_NODEV, options),
@@ -225,7 +230,7 @@ static void attach(const struct binds *binds, const struct bind *bind, int root,
     int target = open_target(binds, bind, root, root_path, etc);
 
     if (bind->wish->kind == WISH_CACHE) {
-        mount_cache(bind, target);
+        mount_cache(bind, binds->plan->uid, target);
     } else {
         MUST(tree_attach(bind->tree, bind->source, target), "cannot mount '%s' at '%s'",
              bind->path, bind->wanted);

@@ -26,6 +26,7 @@ struct volumes {
 struct cache_rules {
     uint64_t size_limit;  /* 0: none */
     struct words types;   /* empty: any */
+    const char *path;     /* where root may put files of them, or NULL */
 };
 
 /* Read one volume; `text` is changed, and pointed into. */

@@ -79,6 +79,7 @@ def test_every_key_of_shifters_is_taken(shifter: Launcher, config: Path, site: P
         "siteEnvUnset": "Z", "mountPropagationStyle": "slave", "defaultImageType": "docker",
         "defaultModules": "m", "perNodeCacheSizeLimit": "10G", "copyPath": str(site),
         "conflict": "other", "userhook": "/opt/udiImage/hook", "usersToImport": "sshd",
+        "perNodeCachePath": "/var/cache",
     }  # fmt: skip
     (site / "hook").write_text("exit 0\n")
     keys = [*SHIFTERS, *(f"module_m_{key}" for key in OF_MODULES)]

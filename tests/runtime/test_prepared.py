@@ -74,6 +74,18 @@ def test_what_root_has_mounted_needs_no_server(site: Launcher) -> None:
     site.wait_until_gone()
 
 
+def test_a_writable_root_lies_over_an_image_of_the_callers_own(site: Launcher) -> None:
+    set_up(site)
+    command = ("-i", "test", "--writable", "sh", "-c", "echo more >> /etc/motd; cat /etc/motd; cat")
+    with site.popen(*command, env=JOB, stdin=-1, stdout=-1) as rank:
+        assert rank.stdout
+        assert rank.stdin
+        assert [rank.stdout.readline() for _ in range(2)] == ["from the image\n", "more\n"]
+        assert len(servers(site)) == 1
+        rank.stdin.close()
+    site.wait_until_gone()
+
+
 def test_the_end_of_the_container_is_noticed_without_a_server(site: Launcher) -> None:
     set_up(site)
     assert site.run("-i", "test", "true", env=JOB).returncode == 0
@@ -193,6 +205,91 @@ def test_an_epilogue_does_not_wait_for_who_still_runs(site: Launcher) -> None:
         assert mounted() == []
         assert rank.stdin
         rank.stdin.close()
+
+
+CACHE = "/nothing:/cache:perNodeCache=size=400M"
+# xfs needs 300 MB, and not every kernel has it.
+TYPES = [kind for kind in ("xfs", "ext4") if f"\t{kind}\n" in Path("/proc/filesystems").read_text()]
+
+
+def loops(where: Path) -> list[str]:
+    listed = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(where) in line]
+
+
+@pytest.fixture
+def caching(site: Launcher, config: Path, base: Path) -> Iterator[Path]:
+    """The directory where the site lets caches lie, which only root can enter."""
+    path = base / "caches"
+    path.mkdir(mode=0o700)
+    config.write_text(config.read_text() + f"perNodeCachePath={path}\n")
+    yield path
+    subprocess.run([site.program.with_name("unsetupRoot"), "-U", str(UID)], check=True)
+    path.rmdir()
+
+
+def test_there_is_a_filesystem_to_make_a_cache_of() -> None:
+    assert "ext4" in TYPES
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_cache_that_root_has_made_is_one_of_the_node_and_the_job(
+    site: Launcher, caching: Path, kind: str
+) -> None:
+    wanted = f"{CACHE},fs={kind}"
+    words = ("-J", "7", "-v", f"/a:/b;{wanted}", "docker", "test")
+    for _ in range(2):
+        assert set_up(site, *words).stderr == ""
+    assert len(mounted()) == 2
+    assert list(caching.iterdir()) == []
+    assert len(loops(caching)) == 1
+    volume = f"--volume={wanted}"
+    says = site.inside(
+        "stat -f -c %T /cache; ls -A /cache; id -u > /cache/f; cat /cache/f", volume, env=JOB
+    )
+    assert says.split() == [{"ext4": "ext2/ext3"}.get(kind, kind), str(UID)]
+    # Another container of the job, on the same node.
+    assert site.inside("cat /cache/f", volume, "--writable", env=JOB) == f"{UID}\n"
+    # More than it has memory to spare, and no more than was asked for.
+    fill = (
+        "dd if=/dev/zero of=/cache/g bs=1M count=500 2>&1 | tail -1 >/dev/null; stat -c %s /cache/g"
+    )
+    assert 300 << 20 < int(site.inside(fill, volume, env=JOB)) < 400 << 20
+    flags = site.inside("grep ' /cache ' /proc/mounts", volume, env=JOB).split()[3].split(",")
+    assert {"rw", "nosuid", "nodev"} <= set(flags)
+    for job, place in (({}, "/cache"), ({"SLURM_JOB_ID": "8"}, "/cache"), (JOB, "/other")):
+        other = f"--volume={wanted.replace('/cache', place)}"
+        assert site.inside(f"stat -f -c %T {place}; ls {place}", other, env=job) == "tmpfs\n"
+    undo = [str(site.program.with_name("unsetupRoot")), "-U", str(UID), "-J", "7"]
+    assert subprocess.run(undo, check=False).returncode == 0
+    assert mounted() == []
+    assert loops(caching) == []
+
+
+@pytest.mark.parametrize(
+    ("volume", "words"),
+    [
+        ("/n:/c:perNodeCache=size=400M,fs=btrfs", "a perNodeCache cannot be of the type 'btrfs'"),
+        ("/n:/c:perNodeCache=size=4K,fs=ext4", "'mkfs.ext4' cannot make a cache"),
+        ("/n:/c:perNodeCache=size=400T", "where the site allows"),
+        ("/n:/etc:perNodeCache=size=400M", "nothing may be mounted at '/etc'"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_what_is_no_cache_leaves_nothing(
+    site: Launcher, caching: Path, config: Path, volume: str, words: str
+) -> None:
+    config.write_text(config.read_text() + "perNodeCacheSizeLimit=1T\n")
+    done = set_up(site, "-J", "7", "-v", volume, "docker", "test")
+    assert done.returncode == 125
+    assert words in done.stderr
+    assert list(caching.iterdir()) == []
+    assert loops(caching) == []
+
+
+def test_without_a_place_for_files_a_cache_is_memory(site: Launcher) -> None:
+    assert set_up(site, "-J", "7", "-v", CACHE, "docker", "test").returncode == 0
+    assert site.inside("stat -f -c %T /cache", f"--volume={CACHE}", env=JOB) == "tmpfs\n"
 
 
 @pytest.mark.parametrize(
