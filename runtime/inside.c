@@ -55,7 +55,7 @@ static void follow(const char *path, char rest[PATH_MAX])
     MUST(length, "cannot follow '%s' in the image", path);
     target[length] = '\0';
     path_format(joined, "%s/%s", target, rest);
-    strcpy(rest, joined);
+    path_format(rest, "%s", joined);
 }
 
 /* Cut the first component off `rest`; 0 if there is none. */
@@ -88,7 +88,7 @@ mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
         path_format(next, "%s/%s", resolved, component);
         mode = look(next);
         if (!S_ISLNK(mode)) {
-            strcpy(resolved, next);
+            path_format(resolved, "%s", next);
             continue;
         }
         if (++links > LINKS_MOST)
@@ -99,7 +99,7 @@ mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
         mode = look(resolved);
     }
     if (resolved[0] == '\0')
-        strcpy(resolved, "/");
+        path_format(resolved, "/");
     return mode;
 }
 

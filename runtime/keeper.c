@@ -138,7 +138,7 @@ static void hold_others(const struct keeping *keeping, struct keeper_place *plac
 /* Now the application starts, and needs the processors more than we do. */
 static void stay_out_of_the_way(void)
 {
-    const struct timespec nap = {0, 20 * 1000000};
+    const struct timespec nap = {0, 20L * 1000000};
 
     nanosleep(&nap, NULL);
 }
