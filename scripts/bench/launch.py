@@ -189,9 +189,11 @@ def _kept(site: Site, shifter: str, image: str) -> Iterator[None]:
     process = subprocess.Popen(
         [shifter, image, "sleep", "100000"], env=environment, stdin=subprocess.DEVNULL
     )
-    yield
-    process.kill()
-    process.wait()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -216,9 +218,11 @@ def _mounted(site: Site) -> Iterator[None]:
         subprocess.run(make, check=True)
         (build / "etc/shifter/udiRoot.conf").write_text(f"imagePath={site.home}/store\n")
         subprocess.run(set_up, check=True)
-    yield
-    with users.being_root_again():
-        subprocess.run([str(build / "unsetupRoot"), *job], check=True)
+    try:
+        yield
+    finally:
+        with users.being_root_again():
+            subprocess.run([str(build / "unsetupRoot"), *job], check=True)
 
 
 def measure(
