@@ -152,7 +152,7 @@ def test_a_working_directory_that_is_not_there(shifter: Launcher, store: Path, i
             r"(No such file or|Not a) directory: starting in '/'\n",
             done.stderr,
         )
-    make_store(store, image)
+    make_store(store, image, number=2)
     assert "the image 'test' names no working directory" in fails(
         shifter, "-i", "test", "-w", "true"
     )
