@@ -264,11 +264,12 @@ def _turned(system: System, number: int, jobs: Iterator[int]) -> System:
 
 
 def _until_ended() -> None:
-    """Wait until no container of ours lingers, but that of the job."""
+    """Wait until no container of ours lingers, but that of the job, nor is being taken down."""
     directory = Path(f"/dev/shm/shifter_lite.{os.getuid()}")
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and len(list(directory.glob("c.*"))) > 1:
         time.sleep(0.01)
+    time.sleep(0.1)
 
 
 def _print(
