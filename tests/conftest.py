@@ -73,6 +73,11 @@ def installed(program: str) -> Path:
     return path
 
 
+def pytest_configure() -> None:
+    # Under nohup(1) it is ignored, and so it would be by all that tests start, and send it to.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _signals_can_interrupt() -> None:
     """Let tests send SIGINT, which shells let their background jobs, and so us, ignore."""
