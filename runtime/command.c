@@ -11,8 +11,6 @@
 #include <unistd.h>
 
 #define SHELL "/bin/sh"
-/* Where programs are looked for without a PATH: confstr(_CS_PATH) of POSIX. */
-#define DEFAULT_PATH "/bin:/usr/bin"
 
 static size_t count(char *const *words)
 {
@@ -104,12 +102,12 @@ void command_enter_workdir(const struct job *job, const struct record *record, c
 }
 
 /* A file that the kernel takes for no program is a script without a first line (execvp(3)). */
-static void execute(const char *path, char **command, char **environment)
+static void execute(const char *path, char **command)
 {
     size_t length = count(command);
     char **script;
 
-    execve(path, command, environment);
+    execv(path, command);
     if (errno != ENOEXEC)
         return;
     script = must_allocate(length + 2, sizeof *script);
@@ -117,18 +115,8 @@ static void execute(const char *path, char **command, char **environment)
     script[1] = (char *)path;
     if (length > 1)
         memcpy(script + 2, command + 1, (length - 1) * sizeof *script);
-    execve(SHELL, script, environment);
+    execv(SHELL, script);
     errno = ENOEXEC;
-}
-
-static const char *value_of(const char *name, char **environment)
-{
-    size_t length = strlen(name);
-
-    for (; *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
 }
 
 static int is_elsewhere(int error)
@@ -137,23 +125,22 @@ static int is_elsewhere(int error)
            error == ESTALE || error == ENODEV || error == ETIMEDOUT;
 }
 
-/* As execvpe(3), but what is not there is only looked at: to fail to execute it costs much more.
+/* As execvp(3), but what is not there is only looked at: to fail to execute it costs much more.
    What may not be executed does not end the search, but is told at its end. */
-static void search(char **command, char **environment)
+static void search(char **command)
 {
-    const char *places = value_of("PATH", environment), *end;
+    const char *places = getenv("PATH"), *end;
     struct stat status;
     char path[PATH_MAX];
     int denied = 0;
 
-    for (places = places == NULL ? DEFAULT_PATH : places; places != NULL;
-         places = *end == ':' ? end + 1 : NULL) {
+    for (; places != NULL; places = *end == ':' ? end + 1 : NULL) {
         end = strchrnul(places, ':');
         if (snprintf(path, sizeof path, "%.*s%s%s", (int)(end - places), places,
                      end > places ? "/" : "", command[0]) >= (int)sizeof path)
             continue;
         if (stat(path, &status) == 0)
-            execute(path, command, environment);
+            execute(path, command);
         if (errno == EACCES)
             denied = 1;
         else if (!is_elsewhere(errno))
@@ -171,10 +158,11 @@ void command_run(char **command, char **environment)
             alone[0] = (char *)SHELL;
         command = alone;
     }
+    environ = environment;
     if (strchr(command[0], '/') != NULL)
-        execute(command[0], command, environment);
+        execute(command[0], command);
     else if (command[0][0] != '\0')
-        search(command, environment);
+        search(command);
     else
         errno = ENOENT;
     if (errno == ENOENT)

@@ -90,24 +90,21 @@ static void *read_ahead(void *closure)
 }
 
 /* Whether no more tasks want to run than there are processors (proc_loadavg(5)). */
-static int is_idle(void)
+static int is_idle(int processors)
 {
-    cpu_set_t set;
     char text[128] = "";
     int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC), running = 0;
     ssize_t got = file < 0 ? -1 : read(file, text, sizeof text - 1);
 
     if (file >= 0)
         close(file);
-    CPU_ZERO(&set);
-    return got > 0 && sscanf(text, "%*s %*s %*s %d", &running) == 1 &&
-           sched_getaffinity(0, sizeof set, &set) == 0 && running <= CPU_COUNT(&set);
+    return got > 0 && sscanf(text, "%*s %*s %*s %d", &running) == 1 && running <= processors;
 }
 
-void ahead_begin(struct squashfs *fs)
+void ahead_begin(struct squashfs *fs, int processors)
 {
     pthread_t thread;
 
-    if (is_idle() && pthread_create(&thread, NULL, read_ahead, fs) == 0)
+    if (is_idle(processors) && pthread_create(&thread, NULL, read_ahead, fs) == 0)
         pthread_detach(thread);
 }

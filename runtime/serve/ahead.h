@@ -7,7 +7,7 @@
 /* Name it (blocks_ahead); -1 and errno if there is no memory. */
 int ahead_plan(struct squashfs *fs);
 
-/* Plan and read it, in a thread of its own that ends with it, if a processor has nothing else to do. */
-void ahead_begin(struct squashfs *fs);
+/* Plan and read it, in a thread of its own that ends with it, if one of the `processors` has nothing else to do. */
+void ahead_begin(struct squashfs *fs, int processors);
 
 #endif

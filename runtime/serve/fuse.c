@@ -393,7 +393,7 @@ void fuse_serve(struct service *service, int fuse)
     while (now_ms() - begun < ALONE_MS) {
         take(service, in, out);
         if (service->has_read && !has_read)
-            ahead_begin(&service->fs);
+            ahead_begin(&service->fs, threads);
         has_read = service->has_read;
     }
     squashfs_widen(&service->fs);

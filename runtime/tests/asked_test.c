@@ -3,18 +3,11 @@
 #include "../config.h"
 #include "../envfile.h"
 #include "../environment.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(claim) \
-    do { \
-        if (!(claim)) { \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
-            exit(EXIT_FAILURE); \
-        } \
-    } while (0)
 
 static struct complaint why;
 

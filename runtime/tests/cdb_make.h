@@ -2,6 +2,8 @@
 #ifndef SHIFTER_CDB_MAKE_H
 #define SHIFTER_CDB_MAKE_H
 
+#include "check.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,14 +19,6 @@ struct cdb_make {
     uint32_t hash[CDB_KEYS], position[CDB_KEYS];
     size_t count;
 };
-
-#define CHECK(claim)                                                             \
-    do {                                                                         \
-        if (!(claim)) {                                                          \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim);  \
-            exit(EXIT_FAILURE);                                                  \
-        }                                                                        \
-    } while (0)
 
 static inline void cdb_put(unsigned char *at, uint32_t number)
 {

@@ -9,6 +9,7 @@
 #include "../description.h"
 #include "../serve/ahead.h"
 #include "../state.h"
+#include "cdb_make.h"
 #include "parsers.h"
 
 #include <dirent.h>
@@ -146,17 +147,6 @@ static int file_of(const char *bytes, size_t length)
     return file;
 }
 
-static uint32_t crc(const char *bytes, size_t length, uint32_t sum)
-{
-    sum = ~sum;
-    while (length-- > 0) {
-        sum ^= (unsigned char)*bytes++;
-        for (int bit = 0; bit < 8; bit++)
-            sum = sum & 1 ? sum >> 1 ^ 0xEDB88320u : sum >> 1;
-    }
-    return ~sum;
-}
-
 static void one_record(const char *key, const char *bytes, size_t length)
 {
     struct record record;
@@ -197,7 +187,7 @@ static void try_record(char *text, size_t length)
     for (size_t at = 0; at < length; at++)
         sealed[at] = (char)(text[at] == '\n' ? '\0' : text[at]);
     snprintf(sealed + length, 14, "sum=%08x",
-             (unsigned)crc(sealed, length, crc("", 1, crc("key", 3, 0))));
+             (unsigned)cdb_crc(sealed, length, cdb_crc("", 1, cdb_crc("key", 3, 0))));
     one_record("key", sealed, length + 13);
     free(sealed);
 }
@@ -221,8 +211,8 @@ static void try_description(char *text, size_t length)
     for (size_t at = 1; at < length; at++)
         image[size++] = (char)(text[at] == '\n' ? '\0' : text[at]);
     if (*text != 'x')
-        size += (size_t)sprintf(image + size, "sum=%08x", (unsigned)crc(image + start, length - 1,
-                                crc("", 1, crc("image", 5, 0)))) + 1;
+        size += (size_t)sprintf(image + size, "sum=%08x", (unsigned)cdb_crc(image + start, length - 1,
+                                cdb_crc("", 1, cdb_crc("image", 5, 0)))) + 1;
     collects = 1;
     description_read(&parsed, file_of(image, size));
     if (parsed.libs != NULL)

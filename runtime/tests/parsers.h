@@ -4,18 +4,11 @@
 
 #include "../config.h"
 #include "../envfile.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(claim) \
-    do { \
-        if (!(claim)) { \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
-            abort(); \
-        } \
-    } while (0)
 
 static void release_words(struct words *words)
 {

@@ -1,19 +1,12 @@
 /* Which launches can share a container: those whose plans have equal keys. */
 #include "../plan.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define CHECK(claim) \
-    do { \
-        if (!(claim)) { \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
-            exit(EXIT_FAILURE); \
-        } \
-    } while (0)
 
 static char directory[] = "/tmp/plan_test.XXXXXX";
 
