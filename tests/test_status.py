@@ -13,7 +13,7 @@ import pytest
 from shifter_lite import store as stores
 from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
-from shifter_lite.queue import status, submit, sweep
+from shifter_lite.queue import claim, status, submit, sweep
 from shifter_lite.queue.status import Reporter
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request, Status
@@ -358,6 +358,29 @@ def test_a_directory_that_its_owner_has_filled_does_not_hold_up_sweeping(
         sweep.sweep(layout)
     assert len(os.listdir(old)) == 150
     sweep.sweep(layout)
+    assert os.listdir(layout.status) == []
+
+
+def test_a_sweep_while_an_answer_is_forgotten_leaves_nothing_of_it(
+    layout: Layout, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = claim.claim(layout, asked, store=stores.identity(layout), worker="worker")
+    assert isinstance(found, claim.Claim)
+    found.done()
+    report(layout, asked, READY)
+    unlink = os.unlink
+    told: list[Status] = []
+
+    def and_swept(path: Any, **more: Any) -> None:
+        unlink(path, **more)
+        if not told and path == "000001.json":
+            # To the sweep it is a request whose answer a power loss took.
+            sweep.sweep(layout)
+            told.append(status.read(layout, asked))
+
+    monkeypatch.setattr(os, "unlink", and_swept)
+    status.forget(layout, asked)
+    assert [each.state for each in told] == ["READY"]
     assert os.listdir(layout.status) == []
 
 
