@@ -92,7 +92,6 @@ static void take(struct job *job, enum option option, const char *value)
         job->clear_env = 1;
         break;
     case ENTRYPOINT:
-    case ENTRY:
         set_entrypoint(job, value);
         break;
     case WORKDIR:

@@ -3,7 +3,9 @@
 #include "fail.h"
 #include "files.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 int envfile_parse(struct words *variables, char *text, struct complaint *why)
 {
@@ -24,14 +26,17 @@ int envfile_parse(struct words *variables, char *text, struct complaint *why)
     return 0;
 }
 
+/* A pipe will do, and is waited for, as any program would: --env-file=<(COMMAND) of a shell. */
 static void read_file(struct words *variables, const char *path)
 {
     struct complaint why = {0, "", ""};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     size_t length;
-    char *text = bytes_read(path, &length);
+    char *text = fd >= 0 ? bytes_of(fd, &length) : NULL;
 
     if (text == NULL)
         fail(errno, NULL, "cannot read the variables of '%s'", path);
+    close(fd);
     if (strlen(text) != length)
         fail(0, NULL, "'%s' is no text", path);
     if (envfile_parse(variables, text, &why) < 0)

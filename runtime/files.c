@@ -42,7 +42,7 @@ char *path_join(const char *directory, const char *rest)
     return path;
 }
 
-static char *read_all(int fd, size_t *length)
+char *bytes_of(int fd, size_t *length)
 {
     char *text = malloc(TEXT_MAX + 1);
     ssize_t got = 1;
@@ -85,7 +85,7 @@ char *bytes_read(const char *path, size_t *length)
         return NULL;
     if (fstat(fd, &status) == 0) {
         if (S_ISREG(status.st_mode))
-            text = read_all(fd, length);
+            text = bytes_of(fd, length);
         else
             errno = EINVAL;
     }

@@ -27,6 +27,9 @@ char *text_read(const char *path);
 /* The same of a file that may hold NULs. */
 char *bytes_read(const char *path, size_t *length);
 
+/* The same of all that can be read from `fd`, whatever it is. */
+char *bytes_of(int fd, size_t *length);
+
 /* Create `path`, which must not exist, readable for all. */
 void text_write(const char *path, const char *text);
 void bytes_write(const char *path, const char *bytes, size_t length);

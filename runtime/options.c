@@ -15,7 +15,6 @@ const struct option_rule options[OPTIONS] = {
     [ENV_FILE] = {"env-file", '\0', REQUIRED},
     [CLEARENV] = {"clearenv", 'E', NONE},
     [ENTRYPOINT] = {"entrypoint", '\0', OPTIONAL},
-    [ENTRY] = {"entry", '\0', OPTIONAL},
     [WORKDIR] = {"workdir", 'w', OPTIONAL},
     [WRITABLE] = {"writable", '\0', OPTIONAL},
     [STORE] = {"store", '\0', REQUIRED},
@@ -28,12 +27,25 @@ const struct option_rule options[OPTIONS] = {
     [IGNORED] = {"", 'n', NONE},
 };
 
-static enum option find_long(const char *name, size_t length)
+static enum option find_long(const char *word, size_t length)
 {
-    for (enum option at = 0; length > 0 && at < OPTIONS; at++)
-        if (strlen(options[at].name) == length && memcmp(options[at].name, name, length) == 0)
+    const char *name = word + strlen("--");
+    enum option found = OPTIONS, second = OPTIONS;
+
+    for (enum option at = 0; length > 0 && at < OPTIONS; at++) {
+        if (strncmp(options[at].name, name, length) != 0)
+            continue;
+        if (options[at].name[length] == '\0')
             return at;
-    return OPTIONS;
+        if (found == OPTIONS)
+            found = at;
+        else if (second == OPTIONS)
+            second = at;
+    }
+    if (second != OPTIONS)
+        fail(0, LIST_HINT, "'%s' may be '--%s' or '--%s'", word, options[found].name,
+             options[second].name);
+    return found;
 }
 
 static enum option find_short(char letter)
@@ -52,7 +64,7 @@ enum option option_recognise(const char *word, const char **value)
     if (word[1] == '-') {
         size_t length = strcspn(word + 2, "=");
 
-        option = find_long(word + 2, length);
+        option = find_long(word, length);
         if (word[2 + length] == '=')
             *value = word + 2 + length + 1;
     } else {

@@ -10,7 +10,6 @@ enum option {
     ENV_FILE,
     CLEARENV,
     ENTRYPOINT,
-    ENTRY,
     WORKDIR,
     WRITABLE,
     STORE,
@@ -33,7 +32,8 @@ struct option_rule {
 
 extern const struct option_rule options[OPTIONS];
 
-/* Which option `word` is, and in `value` what is attached to it, or NULL. */
+/* Which option `word` is, and in `value` what is attached to it, or NULL.  As with getopt_long(3), a
+   long one may be cut as long as it can be no other: --entry. */
 enum option option_recognise(const char *word, const char **value);
 
 /* Letters may stand together, -Ev, as long as those before the last take no value: whether one

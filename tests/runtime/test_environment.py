@@ -60,6 +60,15 @@ def test_a_bad_line_of_a_file_is_an_error(
     )
 
 
+def test_variables_may_come_out_of_a_pipe(shifter: Launcher) -> None:
+    bash = ("bash", "-c", 'exec "$0" --env-file=<(echo A=1; sleep 0.2; echo B=2) "$@"')
+    done = shifter.run("-i", "test", "env", before=bash)
+    assert {"A=1", "B=2"} <= set(done.stdout.split("\n")), done.stderr
+    assert shifter.run("-i", "test", "--env-file=/dev/null", "true").stderr == ""
+    said = fails(shifter, "-i", "test", "--env-file=/etc", "true")
+    assert said.startswith("shifter: cannot read the variables of '/etc': Is a directory")
+
+
 def test_clearing_drops_what_is_the_callers_alone(shifter: Launcher) -> None:
     env = environment(shifter, "--clearenv", "-e", "A=1", MINE="1")
     assert "MINE" not in env

@@ -35,6 +35,22 @@ def test_letters_may_stand_together(shifter: Launcher) -> None:
     assert "takes no value" in fails(shifter, "-E=1", "-i", "test", "true")
 
 
+def test_a_long_option_may_be_cut_as_long_as_it_is_no_other(shifter: Launcher) -> None:
+    done = shifter.run("--im=test", "--clear", "--envi", "A=1", "env")
+    assert "unknown option: '--envi'" in done.stderr
+    done = shifter.run("--im=test", "--clear", "--env", "A=1", "--vol", "/usr:/x", "env")
+    assert "A=1\n" in done.stdout
+    assert "HOME=" not in done.stdout
+    assert shifter.run("--im=test", "--env-f=/dev/null", "true").stderr == ""
+    for word, one, other in (
+        ("--e=A=1", "--env", "--env-file"),
+        ("--v", "--volume", "--verbose"),
+        ("--w=/", "--workdir", "--writable"),
+    ):
+        said = fails(shifter, "-i", "test", word, "true")
+        assert f"'{word}' may be '{one}' or '{other}'" in said
+
+
 def test_verbose_says_what_is_done_and_silence_is_the_rule(shifter: Launcher) -> None:
     assert shifter.run("-i", "test", "true").stderr == ""
     said = shifter.run("-v", "-i", "test", "--volume=/usr:/x", "true").stderr
