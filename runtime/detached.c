@@ -31,6 +31,13 @@ pid_t fork_silently(void)
     return (pid_t)syscall(SYS_clone, UNTRACED, 0, 0, 0, 0);
 }
 
+void fail_to_fork(int error, const char *fact)
+{
+    fail(error,
+         error == EAGAIN ? "may you have more processes on this node? see: ulimit -u" : NULL, "%s",
+         fact);
+}
+
 void wait_for_child(pid_t child, const char *fact)
 {
     int status = 0;
@@ -41,7 +48,7 @@ void wait_for_child(pid_t child, const char *fact)
     while (ended < 0 && errno == EINTR);
     MUST(ended, "%s", fact);
     if (status != 0)
-        fail(WIFEXITED(status) ? WEXITSTATUS(status) : 0, NULL, "%s", fact);
+        fail_to_fork(WIFEXITED(status) ? WEXITSTATUS(status) : 0, fact);
 }
 
 static int is_from(int fd, int first)

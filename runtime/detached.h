@@ -10,7 +10,10 @@
    SIGCHLD that the caller has blocked would stay pending until the application unblocks it. */
 pid_t fork_silently(void);
 
-/* Wait for the end of such a child; fails with `fact` if it did not end well. */
+/* Fail with `fact`: there is no further process, and that is why. */
+_Noreturn void fail_to_fork(int error, const char *fact);
+
+/* Wait for the end of such a child; fails with `fact` if its exit status, an errno, is not 0. */
 void wait_for_child(pid_t child, const char *fact);
 
 /* Leave all of the caller's behind.  The `count` descriptors `wanted` become 3, 4, and so on (a

@@ -84,18 +84,18 @@ static const char *last_words(int errors, char text[1024])
     return line != NULL ? line + 1 : text;
 }
 
-void image_check(const struct image *image, const char *target)
+int image_wait(const struct image *image, const char *target)
 {
     struct stat status;
-    char text[1024];
-    int error;
 
-    if (image->prepared[0] != '\0')
-        return;
     /* The kernel lets nobody in before the server has answered it, so this is the whole wait. */
-    if (stat(target, &status) == 0)
-        return;
-    error = errno;
+    return image->prepared[0] != '\0' ? 0 : stat(target, &status);
+}
+
+void image_fail(const struct image *image, int error)
+{
+    char text[1024];
+
     fail(error, "is the image damaged? see shifter-admin verify",
          "cannot read the image: '%s' said '%s'",
          server_name(&image->server), last_words(image->errors, text));

@@ -34,7 +34,10 @@ void image_started(struct image *image);
 /* Mount it at `target`, in the mount namespace, and let the server begin. */
 void image_mount(struct image *image, const char *target);
 
-/* Wait for the server's first answer; if it gave none, say what it said. */
-void image_check(const struct image *image, const char *target);
+/* Wait for the server's first answer; -1 and errno if it gave none. */
+int image_wait(const struct image *image, const char *target);
+
+/* Fail with that `error`, and what the server said. */
+_Noreturn void image_fail(const struct image *image, int error);
 
 #endif

@@ -238,7 +238,8 @@ void keeper_start(struct keeper *keeper, const struct node *node, const char *na
     /* A user may have so many of them; without one the end of the server must do. */
     keeping.watch = keeper->watch = inotify_init1(IN_CLOEXEC);
     keeper->child = fork_silently();
-    MUST(keeper->child, CANNOT_START);
+    if (keeper->child < 0)
+        fail_to_fork(errno, CANNOT_START);
     if (keeper->child == 0)
         start(&keeping, image, go[0], ack[1]);
     close(go[0]);

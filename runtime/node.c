@@ -61,11 +61,7 @@ void node_open(struct node *node)
         path_format(node->path, "%s%s", places[at].start, name);
         node->directory = open_own(node->path, places[at].is_made);
         if (node->directory < 0 && places[at].is_made) {
-            mode_t mask = umask(0077);
-            int made = mkdir(node->path, 0700);
-
-            umask(mask);
-            taken |= made < 0 && errno == EEXIST;
+            taken |= mkdir(node->path, 0700) < 0 && errno == EEXIST;
             node->directory = open_own(node->path, places[at].is_made);
         }
         if (node->directory >= 0)

@@ -101,7 +101,6 @@ static void make_container(struct container *container, const char *id, int file
     struct description description;
     struct keeper keeper;
     struct binds binds;
-    mode_t mask;
 
     description_read(&description, file);
     check_modules(plan->modules, description.libs);
@@ -109,7 +108,6 @@ static void make_container(struct container *container, const char *id, int file
     etc_name_sources(who, plan->config);
     identity_read(who);
     etc_read(&etc, plan->config, who);
-    mask = umask(0);
     namespaces_enter_user(plan->writable != 0);
     /* What is written to must belong to the caller, and in a mount of root's nothing does. */
     image_open(&image, plan->writable == 0 ? id : NULL, file);
@@ -120,12 +118,16 @@ static void make_container(struct container *container, const char *id, int file
     root_begin();
     keeper_watch(&keeper, ".");
     image_mount(&image, IMAGE_DIR);
-    image_check(&image, IMAGE_DIR);
+    if (image_wait(&image, IMAGE_DIR) < 0) {
+        int error = errno;
+
+        keeper_started(&keeper);
+        image_fail(&image, error);
+    }
     root_build(&binds, &etc, who, &description);
     root_enter();
     namespaces_enter_inner(who->uid, who->gid, plan->writable != 0);
     keeper_hold(&keeper);
-    umask(mask);
     keeper_started(&keeper);
     container_ready(container, &keeper);
 }
@@ -193,6 +195,7 @@ int main(int argc, char **argv)
     struct environment environment;
     struct words variables;
     char **command;
+    mode_t mask;
 
     (void)argc;
     fill_standard_streams();
@@ -202,6 +205,8 @@ int main(int argc, char **argv)
         check_config(job.checked);
         return EXIT_SUCCESS;
     }
+    /* What we make, for other ranks too, has the modes that we say. */
+    mask = umask(0);
     if (job.action == DOCTOR)
         return doctor(&(struct visit){&job, make_container});
     config_read(&config);
@@ -213,6 +218,7 @@ int main(int argc, char **argv)
         show(&job, &plan, &found);
     envfiles_read(&variables, &job.env_files);
     enter_container(&found, &plan);
+    umask(mask);
     environment_build(&environment,
                       &(struct environment_sources){environ, &job, &found.record, &variables,
                                                     plan.modules, &config});

@@ -44,11 +44,15 @@ def doomed(shifter: Launcher, **env: str | None) -> Iterator[tuple[list[str], in
 
 @contextmanager
 def _rank(
-    shifter: Launcher, options: Sequence[str], env: Mapping[str, str | None], ends: set[int]
+    shifter: Launcher,
+    options: Sequence[str],
+    env: Mapping[str, str | None],
+    ends: set[int],
+    before: Sequence[str] = (),
 ) -> Iterator[tuple[list[str], int]]:
     command = ("-i", "test", *options, "sh", "-c", f"{NAMESPACES}; read -r line; exit 0")
     pipe = subprocess.PIPE
-    with shifter.popen(*command, env=env, stdin=pipe, stdout=pipe) as process:
+    with shifter.popen(*command, before=before, env=env, stdin=pipe, stdout=pipe) as process:
         assert process.stdin
         assert process.stdout
         yield [process.stdout.readline() for _ in range(2)], process.pid
@@ -211,6 +215,16 @@ def test_environment_directory_umask_and_command_are_each_ranks_own(shifter: Lau
         before = ["/bin/sh", "-c", 'umask 027; exec "$@"', "sh"]
         out = shifter.inside(script, cwd=shifter.home, before=before, env={"MINE": "x"})
         assert out == f"x\n{shifter.home}\n0027\n/bin/sh\n"
+
+
+def test_who_lets_nobody_read_his_files_shares_his_container_all_the_same(
+    shifter: Launcher,
+) -> None:
+    before = ["/bin/sh", "-c", 'umask 0777; exec "$@"', "sh"]
+    with _rank(shifter, (), {}, {0}, before) as (first, _):
+        assert shifter.inside(f"{NAMESPACES}; umask") == "".join(first) + "0022\n"
+        assert shifter.inside(f"{NAMESPACES}; umask", before=before) == "".join(first) + "0777\n"
+    until("nothing is left on the node", lambda: not node_directory().exists())
 
 
 def test_who_joins_has_no_privilege_and_no_descriptor_of_ours(shifter: Launcher) -> None:

@@ -479,6 +479,23 @@ def test_a_server_that_dies_before_it_begins(traceable: Launcher) -> None:
         assert "cannot read the image: 'squashfuse_ll' said ''" in done.stderr
 
 
+def test_a_limit_of_processes_is_named(shifter: Launcher) -> None:
+    said = []
+    for most in range(1, 500):
+        before = ["bash", "-c", f'ulimit -u {most}; exec "$@"', "bash"]
+        done = shifter.run("-i", "test", "true", before=before)
+        if done.returncode == 0:
+            break
+        said.append(done.stderr)
+    assert done.returncode == 0
+    assert said
+    for each in said:
+        assert each == (
+            "shifter: cannot start the image's server: Resource temporarily unavailable\n"
+            "  hint: may you have more processes on this node? see: ulimit -u\n"
+        )
+
+
 def test_a_server_that_fails_says_why(traceable: Launcher) -> None:
     before = ["strace", "-f", "-b", "execve", "-o", "/dev/null", "-e", "inject=setsid:error=EPERM"]
     done = traceable.run("-i", "test", "true", before=before)
