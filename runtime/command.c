@@ -125,20 +125,59 @@ static int is_elsewhere(int error)
            error == ESTALE || error == ENODEV || error == ETIMEDOUT;
 }
 
+static const char *path_of(char *const *environment)
+{
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, "PATH=", strlen("PATH=")) == 0)
+            return *environment + strlen("PATH=");
+    return NULL;
+}
+
+/* Take the first of `places`, and write where `name` would be in it, if that is no longer than a path
+   may be; 0 if there are no more. */
+static int take_place(const char **places, const char *name, char path[PATH_MAX])
+{
+    const char *start, *end;
+    int length;
+
+    do {
+        start = *places;
+        if (start == NULL)
+            return 0;
+        end = strchrnul(start, ':');
+        *places = *end == ':' ? end + 1 : NULL;
+        length = snprintf(path, PATH_MAX, "%.*s%s%s", (int)(end - start), start,
+                          end > start ? "/" : "", name);
+    } while (length >= PATH_MAX);
+    return 1;
+}
+
+void command_find(char *const *command, char *const *environment)
+{
+    const char *places = path_of(environment);
+    struct stat status;
+    char path[PATH_MAX];
+
+    if (command[0] == NULL || command[0][0] == '\0')
+        return;
+    if (strchr(command[0], '/') != NULL) {
+        stat(command[0], &status);
+        return;
+    }
+    while (take_place(&places, command[0], path))
+        if (stat(path, &status) == 0)
+            return;
+}
+
 /* As execvp(3), but what is not there is only looked at: to fail to execute it costs much more.
    What may not be executed does not end the search, but is told at its end. */
-static void search(char **command)
+static void search(char **command, const char *places)
 {
-    const char *places = getenv("PATH"), *end;
     struct stat status;
     char path[PATH_MAX];
     int denied = 0;
 
-    for (; places != NULL; places = *end == ':' ? end + 1 : NULL) {
-        end = strchrnul(places, ':');
-        if (snprintf(path, sizeof path, "%.*s%s%s", (int)(end - places), places,
-                     end > places ? "/" : "", command[0]) >= (int)sizeof path)
-            continue;
+    while (take_place(&places, command[0], path)) {
         if (stat(path, &status) == 0)
             execute(path, command);
         if (errno == EACCES)
@@ -162,7 +201,7 @@ void command_run(char **command, char **environment)
     if (strchr(command[0], '/') != NULL)
         execute(command[0], command);
     else if (command[0][0] != '\0')
-        search(command);
+        search(command, path_of(environment));
     else
         errno = ENOENT;
     if (errno == ENOENT)

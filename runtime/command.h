@@ -12,6 +12,10 @@ char **command_choose(const struct job *job, const struct record *record);
 /* Go where the application shall start; `cwd` is the caller's directory, or NULL. */
 void command_enter_workdir(const struct job *job, const struct record *record, const char *cwd);
 
+/* Look for its program, as command_run will: what one has found the kernel knows for all, while those
+   who ask at once wait for each other at every directory. */
+void command_find(char *const *command, char *const *environment);
+
 /* Become the application; without a command, a shell. */
 _Noreturn void command_run(char **command, char **environment);
 

@@ -148,11 +148,13 @@ enum container_role container_enter(struct container *container, const struct no
     return CONTAINER_FOUND;
 }
 
-void container_ready(struct container *container, const struct keeper *keeper)
+void container_ready(struct container *container)
 {
+    const struct keeper *keeper = &container->keeper;
     struct keeper_place place;
     int is_kept;
 
+    keeper_started(keeper);
     if (container->name[0] == '\0')
         return;
     founded = NULL;

@@ -13,6 +13,7 @@ struct container {
     const char *key; /* what all who share it have in common */
     size_t key_length;
     int file; /* the file, locked for writing by the founder; -1: none */
+    struct keeper keeper; /* which the founder has started */
 };
 
 enum container_role {
@@ -32,7 +33,7 @@ void container_join(const struct namespaces *namespaces);
 void container_alone(struct container *container);
 
 /* The caller has entered what it has made: let others in, who ask the keeper. */
-void container_ready(struct container *container, const struct keeper *keeper);
+void container_ready(struct container *container);
 
 /* The caller will not make it: somebody else may. */
 void container_leave(struct container *container);

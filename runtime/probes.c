@@ -103,6 +103,7 @@ static void make(const struct visit *visit, const struct job *job, int file)
     container_alone(&container);
     identity_begin(&who);
     visit->make(&container, "none", file, &who, &plan);
+    container_ready(&container);
     MUST(privileges_drop(), "cannot drop privileges");
 }
 

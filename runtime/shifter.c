@@ -99,7 +99,7 @@ static void make_container(struct container *container, const char *id, int file
     struct etc etc;
     struct image image;
     struct description description;
-    struct keeper keeper;
+    struct keeper *keeper = &container->keeper;
     struct binds binds;
 
     description_read(&description, file);
@@ -111,31 +111,52 @@ static void make_container(struct container *container, const char *id, int file
     namespaces_enter_user(plan->writable != 0);
     /* What is written to must belong to the caller, and in a mount of root's nothing does. */
     image_open(&image, plan->writable == 0 ? id : NULL, file);
-    keeper_start(&keeper, &container->node, container->name, &image);
+    keeper_start(keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();
     binds_open(&binds, plan);
     root_begin();
-    keeper_watch(&keeper, ".");
+    keeper_watch(keeper, ".");
     image_mount(&image, IMAGE_DIR);
     if (image_wait(&image, IMAGE_DIR) < 0) {
         int error = errno;
 
-        keeper_started(&keeper);
+        keeper_started(keeper);
         image_fail(&image, error);
     }
     root_build(&binds, &etc, who, &description);
     root_enter();
     namespaces_enter_inner(who->uid, who->gid, plan->writable != 0);
-    keeper_hold(&keeper);
-    keeper_started(&keeper);
-    container_ready(container, &keeper);
+    keeper_hold(keeper);
+}
+
+/* What is asked for, and what comes of it. */
+struct launch {
+    struct job job;
+    struct config config;
+    struct plan plan;
+    struct words variables; /* of --env-file */
+    struct resolution found;
+    struct environment environment;
+    char **command;
+};
+
+/* Say what the application is, now that it is known of which image. */
+static void choose(struct launch *launch)
+{
+    environment_build(&launch->environment,
+                      &(struct environment_sources){environ, &launch->job, &launch->found.record,
+                                                    &launch->variables, launch->plan.modules,
+                                                    &launch->config});
+    launch->command = command_choose(&launch->job, &launch->found.record);
 }
 
 /* Join the container of this image and these options, or be the first.  From then on the image
    leads the way, and others in the container may look in: nothing of ours stays open. */
-static void enter_container(struct resolution *found, const struct plan *plan)
+static void enter_container(struct launch *launch)
 {
+    const struct plan *plan = &launch->plan;
+    struct resolution *found = &launch->found;
     struct container container;
     struct identity who;
     struct node node = {.directory = -1};
@@ -150,6 +171,7 @@ static void enter_container(struct resolution *found, const struct plan *plan)
         char *key;
 
         resolve(found, &node);
+        choose(launch);
         key = make_key(found, plan);
         if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED) {
             resolve_end(found);
@@ -163,68 +185,55 @@ static void enter_container(struct resolution *found, const struct plan *plan)
     }
     resolve_end(found);
     make_container(&container, found->record.id, file, &who, plan);
+    command_find(launch->command, launch->environment.list);
+    container_ready(&container);
     close_ours();
 }
 
 /* Only look, and change nothing. */
-static _Noreturn void show(const struct job *job, const struct plan *plan,
-                           struct resolution *found)
+static _Noreturn void show(struct launch *launch)
 {
-    struct environment environment;
-    struct words variables;
     struct node none = {.directory = -1};
 
-    resolve(found, &none);
-    resolve_end(found);
-    envfiles_read(&variables, &job->env_files);
-    environment_build(&environment,
-                      &(struct environment_sources){environ, job, &found->record, &variables,
-                                                    plan->modules, plan->config});
-    binds_find(plan);
-    dry_run(&(struct dry_run){job, plan, &found->record, &environment,
-                              command_choose(job, &found->record)});
+    resolve(&launch->found, &none);
+    resolve_end(&launch->found);
+    choose(launch);
+    binds_find(&launch->plan);
+    dry_run(&(struct dry_run){&launch->job, &launch->plan, &launch->found.record,
+                              &launch->environment, launch->command});
     exit(EXIT_SUCCESS);
 }
 
 int main(int argc, char **argv)
 {
-    struct job job;
-    struct config config = {0};
-    struct plan plan;
-    struct resolution found;
-    struct environment environment;
-    struct words variables;
-    char **command;
+    static struct launch launch;
+    struct job *job = &launch.job;
     mode_t mask;
 
     (void)argc;
     fill_standard_streams();
     refuse_privilege();
-    args_read(&job, argv);
-    if (job.action == CHECK_CONFIG) {
-        check_config(job.checked);
+    args_read(job, argv);
+    if (job->action == CHECK_CONFIG) {
+        check_config(job->checked);
         return EXIT_SUCCESS;
     }
     /* What we make, for other ranks too, has the modes that we say. */
     mask = umask(0);
-    if (job.action == DOCTOR)
-        return doctor(&(struct visit){&job, make_container});
-    config_read(&config);
-    plan_make(&plan, &job, &config);
-    if (job.verbose)
-        plan_tell(&plan);
-    resolve_begin(&found, &job, plan.store);
-    if (job.action == DRY_RUN)
-        show(&job, &plan, &found);
-    envfiles_read(&variables, &job.env_files);
-    enter_container(&found, &plan);
+    if (job->action == DOCTOR)
+        return doctor(&(struct visit){job, make_container});
+    config_read(&launch.config);
+    plan_make(&launch.plan, job, &launch.config);
+    if (job->verbose)
+        plan_tell(&launch.plan);
+    resolve_begin(&launch.found, job, launch.plan.store);
+    envfiles_read(&launch.variables, &job->env_files);
+    if (job->action == DRY_RUN)
+        show(&launch);
+    enter_container(&launch);
     umask(mask);
-    environment_build(&environment,
-                      &(struct environment_sources){environ, &job, &found.record, &variables,
-                                                    plan.modules, &config});
-    command = command_choose(&job, &found.record);
-    command_enter_workdir(&job, &found.record, plan.cwd);
+    command_enter_workdir(job, &launch.found.record, launch.plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");
-    hooks_run(plan.modules);
-    command_run(command, environment.list);
+    hooks_run(launch.plan.modules);
+    command_run(launch.command, launch.environment.list);
 }

@@ -297,6 +297,17 @@ def test_a_founder_that_is_killed_half_way_is_replaced(shifter: Launcher, playgr
         assert out.pop().count("\n") == 2
 
 
+def test_the_founder_has_looked_for_its_command_when_it_lets_others_in(
+    shifter: Launcher, playground: Path
+) -> None:
+    trace = playground / "trace"
+    before = ["strace", "-o", str(trace), "-e", "trace=stat,newfstatat,write", "-s", "4000"]
+    assert shifter.run("-i", "test", "true", before=before).returncode == 0
+    calls = trace.read_text().splitlines()
+    (ready,) = (at for at, call in enumerate(calls) if "write(" in call and "ready" in call)
+    assert any('"/bin/true"' in call for call in calls[:ready])
+
+
 def test_a_launch_that_fails_hinders_no_other(shifter: Launcher, store: Path, image: Path) -> None:
     image_id = make_store(store, image)
     path = store / "images" / image_id[:2] / f"{image_id}.squashfs"
