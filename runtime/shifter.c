@@ -121,6 +121,7 @@ static void make_container(struct container *container, const char *id, int file
     if (image_wait(&image, IMAGE_DIR) < 0) {
         int error = errno;
 
+        /* There may be none that could. */
         keeper_started(keeper);
         image_fail(&image, error);
     }
