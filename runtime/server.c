@@ -1,5 +1,6 @@
 #include "server.h"
 
+#include "batch.h"
 #include "detached.h"
 #include "fail.h"
 #include "privileges.h"
@@ -7,6 +8,7 @@
 #include "serve/squashfs.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +98,18 @@ static void wait_for_mount(void)
     close(GO_FD);
 }
 
+/* On all processors of the job, as far as its control group lets us: what a batch system binds is one
+   rank, whose time we would take, and a server is for all of them.  Without a job it is the caller who
+   has said where he wants to run. */
+static void run_anywhere(void)
+{
+    cpu_set_t all;
+
+    memset(&all, 0xff, sizeof all);
+    if (batch_job() != NULL || batch_is_step())
+        sched_setaffinity(0, sizeof all, &all);
+}
+
 void server_run(const struct server *server)
 {
     const int files[FILES] = {server->fuse, server->image, server->go};
@@ -105,6 +119,7 @@ void server_run(const struct server *server)
                                  NULL};
 
     detach(files, FILES, server->errors);
+    run_anywhere();
     if (server->program[0] == '\0') {
         struct service *service;
 

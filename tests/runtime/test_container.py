@@ -379,6 +379,19 @@ def test_what_runs_in_the_background_keeps_the_container(shifter: Launcher) -> N
     assert not node_directory().exists()
 
 
+@pytest.mark.parametrize("job", [{"SLURM_JOB_ID": "1"}, {}])
+def test_the_server_of_a_job_is_bound_to_no_processor_of_one_rank(
+    shifter: Launcher, job: dict[str, str]
+) -> None:
+    one = str(min(os.sched_getaffinity(0)))
+    bound = ("taskset", "-c", one)
+    with _rank(shifter, (), job, {0}, bound) as (_, pid):
+        (server,) = servers(shifter)
+        assert os.sched_getaffinity(pid) == {int(one)}
+        expected = os.sched_getaffinity(0) if job else {int(one)}
+        assert os.sched_getaffinity(server) == expected
+
+
 def test_a_dead_server_ends_the_container_for_those_who_come(shifter: Launcher) -> None:
     with doomed(shifter, **LONG) as (first, pid):
         for server in servers(shifter):
