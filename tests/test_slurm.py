@@ -23,7 +23,7 @@ from tests.helpers import faulty, images, layouts, slurm, spool
 from tests.helpers.faulty import Body, Drip, Stall
 from tests.helpers.processes import until
 from tests.helpers.slurm import Cluster
-from tests.helpers.spool import Answer, answer
+from tests.helpers.spool import Answer, answer, statuses
 
 pytestmark = pytest.mark.skipif(slurm.missing() != "", reason=slurm.missing())
 
@@ -117,15 +117,8 @@ class Service:
         return str(self.newest(request).get("state", ""))
 
     def newest(self, request: str) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
-        # What was listed may be gone: a newer has come.
-        with suppress(FileNotFoundError):
-            if found := self.statuses(request):
-                fields = json.loads(max(found).read_bytes())
-        return fields
-
-    def statuses(self, request: str) -> list[Path]:
-        return list((self.store / "status" / request).glob("*.json"))
+        found = statuses(self.store, request)
+        return found[-1] if found else {}
 
     def waiting(self) -> list[str]:
         return os.listdir(self.store / "spool/new")

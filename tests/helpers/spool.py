@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,11 @@ def answer(store: Path, name: str) -> Answer:
 
 def statuses(store: Path, name: str) -> list[dict[str, Any]]:
     """Return the statuses of the request NAME that are still there, the newest last."""
-    found = sorted((store / "status" / name).glob("*.json"))
-    return [json.loads(path.read_bytes()) for path in found]
+    while True:
+        found = sorted((store / "status" / name).glob("*.json"))
+        # What was listed may be gone: newer ones have come.
+        with suppress(FileNotFoundError):
+            return [json.loads(path.read_bytes()) for path in found]
 
 
 def lying(store: Path, state: str) -> list[str]:
