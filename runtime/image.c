@@ -14,12 +14,12 @@
 
 #define FUSE_HINT "this node must allow FUSE to users (root: modprobe fuse; chmod 666 /dev/fuse)"
 
-void image_open(struct image *image, const char *id, int file)
+void image_open(struct image *image, uid_t uid, const char *id, int file)
 {
     int go[2], errors[2];
 
     image->server.fuse = image->errors = -1;
-    if (id != NULL && prepared_find(image->prepared, geteuid(), id))
+    if (id != NULL && prepared_find(image->prepared, uid, id))
         return;
     image->prepared[0] = '\0';
     image->server.image = file;

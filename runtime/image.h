@@ -15,6 +15,7 @@
 #include "server.h"
 
 #include <limits.h>
+#include <sys/types.h>
 
 struct image {
     char prepared[PATH_MAX]; /* where root has mounted it; empty: nowhere */
@@ -24,9 +25,9 @@ struct image {
 };
 
 /* Make ready what the server of the image open on `file` needs, unless root has mounted `id`, if that
-   is not NULL; in the user namespace that will mount it, for the kernel demands that /dev/fuse is
+   is not NULL, for a job of the user `uid`; in the user namespace that will mount it, for the kernel demands that /dev/fuse is
    opened and mounted by the same one. */
-void image_open(struct image *image, const char *id, int file);
+void image_open(struct image *image, uid_t uid, const char *id, int file);
 
 /* The server is started: what is its alone is closed here. */
 void image_started(struct image *image);

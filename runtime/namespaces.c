@@ -115,23 +115,25 @@ static void map(uid_t uid, gid_t gid, uid_t uid_above, gid_t gid_above)
     write_proc("/proc/self/uid_map", uid_map);
 }
 
-/* The caller's uid and gid map to themselves, so files keep their owners and no set-uid helper is
-   needed. */
-void namespaces_enter_user(int as_root)
+/* The caller is root of the namespace that mounts the image.  Files that the image records as root's
+   are then the caller's own files, which ssh(1) and other programs that demand "root or me" as the
+   owner accept. */
+void namespaces_enter_user(void)
 {
     uid_t uid = geteuid();
     gid_t gid = getegid();
 
     if (unshare(CLONE_NEWUSER) < 0)
         refused("create a user namespace");
-    map(as_root ? 0 : uid, as_root ? 0 : gid, uid, gid);
+    map(0, 0, uid, gid);
 }
 
-void namespaces_enter_inner(uid_t uid, gid_t gid, int was_root)
+/* Below it the caller has the node's uid and gid again. */
+void namespaces_enter_inner(uid_t uid, gid_t gid)
 {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         refused("create a user namespace in the container");
-    map(uid, gid, was_root ? 0 : uid, was_root ? 0 : gid);
+    map(uid, gid, 0, 0);
 }
 
 /* What the host mounts later still arrives (automounted homes); nothing of ours leaves. */

@@ -27,13 +27,13 @@ void try_kernel(const struct visit *visit)
 void try_user(const struct visit *visit)
 {
     (void)visit;
-    namespaces_enter_user(0);
+    namespaces_enter_user();
 }
 
 void try_mount(const struct visit *visit)
 {
     (void)visit;
-    namespaces_enter_user(0);
+    namespaces_enter_user();
     namespaces_enter_mount();
 }
 
@@ -43,8 +43,8 @@ void try_fuse(const struct visit *visit)
     struct image image;
 
     (void)visit;
-    namespaces_enter_user(0);
-    image_open(&image, NULL, blank_image());
+    namespaces_enter_user();
+    image_open(&image, 0, NULL, blank_image());
     namespaces_enter_mount();
     root_begin();
     image_mount(&image, IMAGE_DIR);
@@ -68,7 +68,7 @@ static const struct {
 void try_calls(const struct visit *visit)
 {
     (void)visit;
-    namespaces_enter_user(0);
+    namespaces_enter_user();
     namespaces_enter_mount();
     for (size_t at = 0; at < sizeof calls / sizeof calls[0]; at++)
         if (syscall(calls[at].number, -1, 0, -1, -1, -1) < 0 &&
@@ -82,7 +82,7 @@ static _Noreturn void hold_namespaces(int ready, int over)
 {
     char byte = 'r';
 
-    namespaces_enter_user(0);
+    namespaces_enter_user();
     namespaces_enter_mount();
     if (write(ready, &byte, 1) == 1 && read(over, &byte, 1) < 0)
         _exit(EXIT_SHIFTER);
@@ -131,7 +131,7 @@ void try_watch(const struct visit *visit)
     int watch;
 
     (void)visit;
-    namespaces_enter_user(0);
+    namespaces_enter_user();
     watch = inotify_init1(IN_CLOEXEC);
     if (watch < 0 || inotify_add_watch(watch, "/", IN_DELETE_SELF) < 0)
         fail(errno,

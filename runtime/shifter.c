@@ -108,9 +108,9 @@ static void make_container(struct container *container, const char *id, int file
     etc_name_sources(who, plan->config);
     identity_read(who);
     etc_read(&etc, plan->config, who);
-    namespaces_enter_user(plan->writable != 0);
+    namespaces_enter_user();
     /* What is written to must belong to the caller, and in a mount of root's nothing does. */
-    image_open(&image, plan->writable == 0 ? id : NULL, file);
+    image_open(&image, plan->uid, plan->writable == 0 ? id : NULL, file);
     keeper_start(keeper, &container->node, container->name, &image);
     image_started(&image);
     namespaces_enter_mount();
@@ -127,7 +127,7 @@ static void make_container(struct container *container, const char *id, int file
     }
     root_build(&binds, &etc, who, &description);
     root_enter();
-    namespaces_enter_inner(who->uid, who->gid, plan->writable != 0);
+    namespaces_enter_inner(who->uid, who->gid);
     keeper_hold(keeper);
 }
 

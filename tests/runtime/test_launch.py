@@ -186,9 +186,21 @@ def test_the_image_cannot_be_written(shifter: Launcher) -> None:
         assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr
 
 
-def test_what_the_image_keeps_from_others_stays_kept(shifter: Launcher) -> None:
-    if UID != 0:
-        assert shifter.run("-i", "test", "cat", "/secret/file").returncode == 1
+@pytest.mark.parametrize("server", ["shifter", "foreign"])
+@pytest.mark.parametrize("options", [(), ("--writable",)])
+def test_root_files_of_an_image_belong_to_the_caller(
+    server: str, options: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    # ssh(1), zsh and others refuse files whose owner is neither root nor the caller.
+    launcher: Launcher = request.getfixturevalue(server)
+    files = "/etc/motd /bin/busybox /etc /secret/file"
+    owners = launcher.inside(f"stat -c '%u %g' {files}", *options)
+    assert set(owners.splitlines()) == {f"{UID} {GID}"}
+
+
+def test_a_file_that_only_root_may_read_can_be_read_by_the_caller(shifter: Launcher) -> None:
+    # The file system of the image is readable for the caller, so its modes protect nothing.
+    assert shifter.inside("cat /secret/file") == "not for others\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is about root")
