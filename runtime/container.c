@@ -155,8 +155,10 @@ void container_ready(struct container *container)
     int is_kept;
 
     keeper_started(keeper);
-    if (container->name[0] == '\0')
+    if (container->name[0] == '\0') {
+        keeper_begin(keeper, 0);
         return;
+    }
     founded = NULL;
     is_kept = keeper_place(keeper, &place);
     if (state_write(container->file, container->key, container->key_length,

@@ -127,20 +127,9 @@ static void arrange(const int *wanted, size_t count, int errors)
     close_from(FIRST + (int)count);
 }
 
-static void reset_signals(void)
-{
-    sigset_t none;
-
-    for (int number = 1; number < NSIG; number++)
-        signal(number, number == SIGPIPE ? SIG_IGN : SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 void detach(const int *wanted, size_t count, int errors)
 {
     arrange(wanted, count, errors);
-    reset_signals();
     MUST(setsid(), "cannot leave the caller's session");
     MUST(chdir("/"), "cannot leave the caller's directory");
     umask(022);

@@ -1,5 +1,5 @@
 /* Processes of ours beside the application: the server of an image, the keeper of a container.
-   They hold nothing of the caller's: no file, directory, session, signal disposition or umask. */
+   They hold nothing of the caller's: no file, directory, session or umask (and see helper.h). */
 #ifndef SHIFTER_DETACHED_H
 #define SHIFTER_DETACHED_H
 

@@ -2,6 +2,7 @@
 
 #include "detached.h"
 #include "fail.h"
+#include "rlimits.h"
 #include "prepared.h"
 
 #include <fcntl.h>
@@ -14,12 +15,13 @@
 
 #define FUSE_HINT "this node must allow FUSE to users (root: modprobe fuse; chmod 666 /dev/fuse)"
 
-void image_open(struct image *image, uid_t uid, const char *id, int file)
+void image_open(struct image *image, uid_t uid, const char *id, int use_root_mount, int file)
 {
     int go[2], errors[2];
 
+    snprintf(image->server.id, sizeof image->server.id, "%s", id);
     image->server.fuse = image->errors = -1;
-    if (id != NULL && prepared_find(image->prepared, uid, id))
+    if (use_root_mount && prepared_find(image->prepared, uid, id))
         return;
     image->prepared[0] = '\0';
     image->server.image = file;
@@ -60,13 +62,12 @@ void image_mount(struct image *image, const char *target)
         fail(errno, FUSE_HINT, "cannot mount the image");
     send_byte(image->go, 'g');
     close(image->go);
-    /* From here on only the server holds the connection: should it die, the kernel ends the wait
-       of whoever asks it. */
+    /* From here on only the server and its keeper hold the connection. */
     close(image->server.fuse);
 }
 
 /* The last line that the server said; it has ended, or will not be waited for. */
-static const char *last_words(int errors, char text[1024])
+static void last_words(int errors, char text[1024])
 {
     struct pollfd ready = {errors, POLLIN, 0};
     size_t length = 0;
@@ -81,7 +82,8 @@ static const char *last_words(int errors, char text[1024])
         length--;
     text[length] = '\0';
     line = strrchr(text, '\n');
-    return line != NULL ? line + 1 : text;
+    if (line != NULL)
+        memmove(text, line + 1, strlen(line));
 }
 
 int image_wait(const struct image *image, const char *target)
@@ -92,11 +94,30 @@ int image_wait(const struct image *image, const char *target)
     return image->prepared[0] != '\0' ? 0 : stat(target, &status);
 }
 
+/* Whether a program that said `text` was refused memory, a process or a descriptor. */
+static int is_limited(const char *text)
+{
+    static const int errors[] = {ENOMEM, EAGAIN, EMFILE, ENFILE};
+
+    for (size_t at = 0; at < sizeof errors / sizeof errors[0]; at++)
+        if (strstr(text, strerror(errors[at])) != NULL)
+            return 1;
+    return 0;
+}
+
 void image_fail(const struct image *image, int error)
 {
     char text[1024];
 
-    fail(error, "is the image damaged? see shifter-admin verify",
-         "cannot read the image: '%s' said '%s'",
-         server_name(&image->server), last_words(image->errors, text));
+    last_words(image->errors, text);
+    if (text[0] == '\0') {
+        const char *advice = rlimits_hint();
+
+        fail(error, advice != NULL ? advice : "was it killed? see the kernel's log: dmesg",
+             "the image's server '%s' ended before it had read the image",
+             server_name(&image->server));
+    }
+    fail(error,
+         is_limited(text) ? rlimits_hint() : "is the image damaged? see shifter-admin verify",
+         "cannot read the image: '%s' said '%s'", server_name(&image->server), text);
 }

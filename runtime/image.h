@@ -3,7 +3,9 @@
    Who holds what decides that nothing is left behind:
 
      server    the image, /dev/fuse, and no namespace, directory or descriptor of the caller's
-     launcher  /dev/fuse until the mount, then nothing: a dead server is an error, never a hang
+     keeper    /dev/fuse, until it has said which server died: only then the kernel ends the wait
+               of whatever asks that server
+     launcher  /dev/fuse until the mount, then nothing
      kernel    the mount, as long as a process of the container lives
 
    When the last process inside ends, its mount namespace goes, with it the mount, and the server
@@ -24,10 +26,10 @@ struct image {
     int errors;           /* what the server says on its standard error; -1: none */
 };
 
-/* Make ready what the server of the image open on `file` needs, unless root has mounted `id`, if that
-   is not NULL, for a job of the user `uid`; in the user namespace that will mount it, for the kernel demands that /dev/fuse is
-   opened and mounted by the same one. */
-void image_open(struct image *image, uid_t uid, const char *id, int file);
+/* Make ready what the server of the image `id`, open on `file`, needs; in the user namespace that will
+   mount it, for the kernel demands that /dev/fuse is opened and mounted by the same one.  No server
+   is needed if root has mounted the image for a job of the user `uid`, and `use_root_mount`. */
+void image_open(struct image *image, uid_t uid, const char *id, int use_root_mount, int file);
 
 /* The server is started: what is its alone is closed here. */
 void image_started(struct image *image);

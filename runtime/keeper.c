@@ -1,7 +1,9 @@
 #include "keeper.h"
 
+#include "death.h"
 #include "detached.h"
 #include "fail.h"
+#include "helper.h"
 #include "privileges.h"
 #include "sweep.h"
 
@@ -12,11 +14,12 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 /* What the keeper finds where, after its standard streams. */
-enum { GO_FD = 3, ACK_FD, ERRORS_FD, WATCH_FD, NODE_FD, FILES = 5 };
+enum { GO_FD = 3, ACK_FD, ERRORS_FD, WATCH_FD, NODE_FD, FUSE_FD, FILES = 6 };
 
 /* How long it waits for more ranks, after the last one. */
 enum { LINGER_MS = 1000, LINGER_MOST_MS = 60000 };
@@ -31,9 +34,14 @@ enum event { QUIET, ENDED };
 struct keeping {
     struct node node;
     char name[NODE_FILE_NAME]; /* of the container's file; empty: it has none */
+    char image[13];            /* the first digits of the image's id */
+    char request[256];         /* what the caller calls the image */
+    char said[1024];           /* the last line that the server has said */
     pid_t founder, server;
-    int linger;         /* ms */
-    int errors, watch;  /* -1: there is none */
+    uint64_t mount;        /* inode of the container's mount namespace */
+    uint64_t memory_kills; /* before the server began to work */
+    int linger;            /* ms */
+    int errors, watch;     /* -1: there is none */
 };
 
 /* What the founder says: one byte of these. */
@@ -54,23 +62,66 @@ static int linger_ms(void)
     return (int)(seconds * 1000);
 }
 
-/* The founder's next byte; 0 if it is dead, or has given up. */
-static char next_byte(void)
+/* Let the kernel end the wait of whatever asks a server that is dead. */
+static void end_connection(void)
 {
-    char byte = 0;
-    ssize_t got;
+    close(FUSE_FD);
+}
 
-    do
-        got = read(GO_FD, &byte, 1);
-    while (got < 0 && errno == EINTR);
-    return got == 1 ? byte : 0;
+/* The founder's next byte; 0 if it is dead, or has given up.  A server that dies meanwhile must not
+   let the founder wait; what it has said is for the founder to read. */
+static char next_byte(const struct keeping *keeping)
+{
+    struct pollfd files[] = {{GO_FD, POLLIN, 0}, {keeping->errors, 0, 0}};
+    char byte = 0;
+
+    for (;;) {
+        int count = poll(files, 2, -1);
+
+        if (count > 0 && files[1].revents != 0) {
+            end_connection();
+            files[1].fd = -1;
+        }
+        if (count > 0 && files[0].revents != 0)
+            return read(GO_FD, &byte, 1) == 1 ? byte : 0;
+    }
+}
+
+/* Keep the last line of what the server says. */
+static void take_words(struct keeping *keeping, const char *text, size_t length)
+{
+    size_t room = sizeof keeping->said - 1;
+    const char *line;
+
+    while (length > 0 && text[length - 1] == '\n')
+        length--;
+    line = memrchr(text, '\n', length);
+    if (line != NULL) {
+        length -= (size_t)(line + 1 - text);
+        text = line + 1;
+    }
+    if (length == 0)
+        return;
+    length = length < room ? length : room;
+    memcpy(keeping->said, text, length);
+    keeping->said[length] = '\0';
+}
+
+/* Read what the server says, which must not have to wait for a reader; 0: it has ended. */
+static int read_words(struct keeping *keeping)
+{
+    char text[4096];
+    ssize_t got = read(keeping->errors, text, sizeof text);
+
+    if (got > 0)
+        take_words(keeping, text, (size_t)got);
+    return got > 0 || (got < 0 && errno == EINTR);
 }
 
 /* The end of the container, of its server, or of the time. */
-static enum event wait_for_end(const struct keeping *keeping, int milliseconds)
+static enum event wait_for_end(struct keeping *keeping, int milliseconds)
 {
     struct pollfd files[] = {{keeping->errors, POLLIN, 0}, {keeping->watch, POLLIN, 0}};
-    char ignored[4096];
 
     for (;;) {
         int count = poll(files, 2, milliseconds);
@@ -79,12 +130,45 @@ static enum event wait_for_end(const struct keeping *keeping, int milliseconds)
             return QUIET;
         if (count < 0 && errno == EINTR)
             continue;
-        /* A server that says much must not have to wait for a reader. */
-        if (count > 0 && files[1].revents == 0 && (files[0].revents & POLLIN) &&
-            read(keeping->errors, ignored, sizeof ignored) > 0)
-            continue;
-        return ENDED;
+        if (count < 0 || files[1].revents != 0 || !read_words(keeping))
+            return ENDED;
     }
+}
+
+/* Say it to the applications before they get errors: then end the wait of those that ask. */
+static void tell_of_death(const struct keeping *keeping, int status, const struct rusage *usage)
+{
+    char reason[DEATH_REASON], line[DEATH_REASON + 512];
+    int length;
+
+    death_reason(reason, status, usage, keeping->said, keeping->memory_kills);
+    length = snprintf(line, sizeof line,
+                      "shifter: the server of the image '%s' (%s) has died, and no file of the image "
+                      "can be read any more: %s\n",
+                      keeping->request, keeping->image, reason);
+    for (int at = 0; at + 1 < length; at++)
+        if ((unsigned char)line[at] < ' ' || line[at] == 0x7f)
+            line[at] = '?';
+    death_tell(keeping->mount, line, (size_t)length);
+}
+
+/* A server ends by itself, without an error, when its mount has gone. */
+static void look_at_server(const struct keeping *keeping)
+{
+    struct rusage usage;
+    int status = 0;
+
+    if (keeping->server > 0 && wait4(keeping->server, &status, WNOHANG, &usage) == 0) {
+        /* Its descriptors close before it can be waited for; or its mount still has to go. */
+        struct pollfd errors = {keeping->errors, 0, 0};
+
+        if (poll(&errors, 1, 0) <= 0)
+            return;
+        wait4(keeping->server, &status, 0, &usage);
+    }
+    if (keeping->server > 0 && status != 0)
+        tell_of_death(keeping, status, &usage);
+    end_connection();
 }
 
 static off_t size_of(const struct keeping *keeping)
@@ -97,7 +181,7 @@ static off_t size_of(const struct keeping *keeping)
 }
 
 /* Hold the namespaces as long as somebody comes. */
-static enum event linger(const struct keeping *keeping)
+static enum event linger(struct keeping *keeping)
 {
     off_t before, now = size_of(keeping);
     enum event event;
@@ -111,26 +195,36 @@ static enum event linger(const struct keeping *keeping)
 }
 
 /* Hold the founder's namespaces. */
-static void hold_founders(const struct keeping *keeping, struct keeper_place *place)
+static void hold_founders(struct keeping *keeping, struct keeper_place *place)
 {
+    struct stat status;
     char path[64];
 
     snprintf(path, sizeof path, "/proc/%d/ns/user", keeping->founder);
     place->user = open(path, O_RDONLY | O_CLOEXEC);
     snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeping->founder);
     place->mount = open(path, O_RDONLY | O_CLOEXEC);
+    if (place->mount >= 0 && fstat(place->mount, &status) == 0)
+        keeping->mount = status.st_ino;
 }
 
-/* Hold those of whoever is in the container, if the founder is gone by now. */
-static void hold_others(const struct keeping *keeping, struct keeper_place *place, int file)
+static void close_place(struct keeper_place *place)
+{
+    if (place->user >= 0)
+        close(place->user);
+    if (place->mount >= 0)
+        close(place->mount);
+    place->user = place->mount = -1;
+}
+
+/* Hold those of another rank in the container, if the founder has ended by now. */
+static void hold_others(const struct state *state, struct keeper_place *place)
 {
     struct namespaces found;
-    struct state state;
 
-    state_read(&state, file);
-    if (!state.ready || state.founder != keeping->founder || state_open(&state, &found) < 0)
+    if (state_open(state, &found) < 0)
         return;
-    close(place->user);
+    close_place(place);
     place->user = found.user;
     place->mount = found.mount;
 }
@@ -143,20 +237,37 @@ static void stay_out_of_the_way(void)
     nanosleep(&nap, NULL);
 }
 
-/* Say what we hold in the container's file. */
-static int make_known(const struct keeping *keeping, struct keeper_place *place)
+/* Say in the container's file what the keeper holds: under the lock, for by now the file may be
+   another container's. */
+static int make_known(struct keeping *keeping, struct keeper_place *place)
 {
     int file = openat(keeping->node.directory, keeping->name,
                       O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+    struct state state;
 
     if (file < 0)
         return -1;
-    if (place->mount < 0)
-        hold_others(keeping, place, file);
-    if (place->mount >= 0)
-        state_keep(file, place);
+    if (state_lock(file, F_RDLCK, 1) == 0 && state_is_there(file)) {
+        state_read(&state, file);
+        if (!state.ready || state.founder != keeping->founder ||
+            (keeping->mount != 0 && state.mount != keeping->mount))
+            close_place(place);
+        else if (place->mount < 0)
+            hold_others(&state, place);
+        keeping->mount = state.mount;
+        if (place->mount >= 0)
+            state_keep(file, place);
+    }
     close(file);
     return place->mount < 0 ? -1 : 0;
+}
+
+/* Hold the namespaces for ranks still to come; -1 if that is over. */
+static int keep_shared(struct keeping *keeping, struct keeper_place *place, int is_known)
+{
+    if (!is_known && make_known(keeping, place) < 0)
+        return -1;
+    return linger(keeping) == ENDED ? -1 : 0;
 }
 
 /* With neither server nor watch the end would not be seen: then it is over for further ranks as
@@ -166,24 +277,24 @@ static void keep_open(struct keeping *keeping, struct keeper_place *place)
     ssize_t ignored = place->mount < 0 ? 0 : write(ACK_FD, place, sizeof *place);
     char byte;
 
-    /* Who does not wait for us any more reads it in the container's file. */
+    /* A founder that does not wait for us any more reads it in the container's file. */
     (void)ignored;
     close(ACK_FD);
     MUST(privileges_drop_here(), "cannot drop privileges");
-    byte = next_byte();
+    byte = next_byte(keeping);
     if (byte == 0)
         return;
     if (!(byte & WATCHED))
         keeping->watch = -1;
     close(GO_FD);
     stay_out_of_the_way();
-    if (!(byte & KNOWN) && make_known(keeping, place) < 0)
-        return;
-    if (linger(keeping) == ENDED)
-        return;
-    close(place->mount);
-    if (keeping->errors >= 0 || keeping->watch >= 0)
-        wait_for_end(keeping, -1);
+    keeping->memory_kills = death_memory_kills();
+    if (keeping->name[0] == '\0' || keep_shared(keeping, place, byte & KNOWN) == 0) {
+        close_place(place);
+        if (keeping->errors >= 0 || keeping->watch >= 0)
+            wait_for_end(keeping, -1);
+    }
+    look_at_server(keeping);
 }
 
 static _Noreturn void keep(struct keeping *keeping)
@@ -194,37 +305,68 @@ static _Noreturn void keep(struct keeping *keeping)
     keeping->watch = keeping->watch < 0 ? -1 : WATCH_FD;
     keeping->node.directory = NODE_FD;
     /* With all privileges, for only who has as many as the founder may look. */
-    if (next_byte() == MOUNTED) {
+    if (next_byte(keeping) == MOUNTED) {
         hold_founders(keeping, &place);
         keep_open(keeping, &place);
     }
-    sweep_own(&keeping->node, keeping->name, keeping->founder);
-    node_close(&keeping->node);
+    if (keeping->name[0] != '\0') {
+        sweep_own(&keeping->node, keeping->name, keeping->founder);
+        node_close(&keeping->node);
+    }
     _exit(EXIT_SUCCESS);
 }
 
-/* In a child of the launcher, which ends at once: they must be no children of what becomes the
-   application. */
+/* The server is the keeper's child, so that the keeper learns how it ended.  0, or errno. */
+static int start_server(struct keeping *keeping, const struct image *image)
+{
+    keeping->server = image->server.fuse < 0 ? 0 : fork();
+    if (keeping->server == 0 && image->server.fuse >= 0)
+        server_run(&image->server);
+    return keeping->server < 0 ? errno : 0;
+}
+
+static _Noreturn void be_keeper(struct keeping *keeping, const struct image *image, int go, int ack,
+                                int started)
+{
+    const int files[FILES] = {go,
+                              ack,
+                              keeping->errors,
+                              keeping->watch,
+                              keeping->node.directory,
+                              image->server.fuse};
+    unsigned char error = (unsigned char)start_server(keeping, image);
+
+    if (write(started, &error, 1) != 1 || error != 0)
+        _exit(EXIT_SUCCESS);
+    detach(files, FILES, -1);
+    keep(keeping);
+}
+
+/* In a child of the launcher, which ends as soon as both run: they must be no children of what
+   becomes the application.  A container without a server that nobody shares needs neither. */
 static _Noreturn void start(struct keeping *keeping, const struct image *image, int go, int ack)
 {
-    const int files[FILES] = {go, ack, keeping->errors, keeping->watch, keeping->node.directory};
-    pid_t child = image->server.fuse < 0 ? 1 : fork();
+    unsigned char error = ECHILD;
+    int started[2];
+    pid_t child;
 
+    if (image->server.fuse < 0 && keeping->name[0] == '\0')
+        _exit(0);
+    helper_settle();
+    helper_name("shifter-keeper", keeping->image);
+    if (pipe2(started, O_CLOEXEC) < 0)
+        _exit(errno & 0x7f);
+    child = fork();
     if (child == 0)
-        server_run(&image->server);
-    keeping->server = image->server.fuse < 0 ? 0 : child;
-    if (child > 0 && keeping->name[0] != '\0') {
-        child = fork();
-        if (child == 0) {
-            detach(files, FILES, -1);
-            keep(keeping);
-        }
-    }
-    _exit(child < 0 ? errno & 0x7f : 0);
+        be_keeper(keeping, image, go, ack, started[1]);
+    close(started[1]);
+    if (child < 0 || read(started[0], &error, 1) < 0)
+        _exit(errno & 0x7f);
+    _exit(error);
 }
 
 void keeper_start(struct keeper *keeper, const struct node *node, const char *name,
-                  const struct image *image)
+                  const struct image *image, const char *request)
 {
     struct keeping keeping = {.node = *node,
                               .founder = getpid(),
@@ -233,6 +375,8 @@ void keeper_start(struct keeper *keeper, const struct node *node, const char *na
     int go[2], ack[2];
 
     snprintf(keeping.name, sizeof keeping.name, "%s", name);
+    snprintf(keeping.image, sizeof keeping.image, "%s", image->server.id);
+    snprintf(keeping.request, sizeof keeping.request, "%s", request);
     MUST(pipe2(go, O_CLOEXEC), CANNOT_START);
     MUST(pipe2(ack, O_CLOEXEC), CANNOT_START);
     /* A user may have so many of them; without one the end of the server must do. */

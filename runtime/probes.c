@@ -102,7 +102,7 @@ static void make(const struct visit *visit, const struct job *job, int file)
     read_plan(job, &config, &plan);
     container_alone(&container);
     identity_begin(&who);
-    visit->make(&container, "none", file, &who, &plan);
+    visit->make(&container, "none", "none", file, &who, &plan);
     container_ready(&container);
     MUST(privileges_drop(), "cannot drop privileges");
 }

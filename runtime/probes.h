@@ -8,9 +8,8 @@
 #include "plan.h"
 
 /* Makes the container of the image open on `file`, and enters it. */
-typedef void container_maker(struct container *container, const char *id, int file,
-                             struct identity *who,
-                             const struct plan *plan);
+typedef void container_maker(struct container *container, const char *id, const char *request,
+                             int file, struct identity *who, const struct plan *plan);
 
 struct visit {
     const struct job *job;

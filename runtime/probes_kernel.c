@@ -44,7 +44,7 @@ void try_fuse(const struct visit *visit)
 
     (void)visit;
     namespaces_enter_user();
-    image_open(&image, 0, NULL, blank_image());
+    image_open(&image, 0, "none", 0, blank_image());
     namespaces_enter_mount();
     root_begin();
     image_mount(&image, IMAGE_DIR);

@@ -3,6 +3,7 @@
 #include "batch.h"
 #include "detached.h"
 #include "fail.h"
+#include "helper.h"
 #include "privileges.h"
 #include "serve/fuse.h"
 #include "serve/squashfs.h"
@@ -76,6 +77,7 @@ void server_find(struct server *server)
     enum squashfs_kind kind = squashfs_kind(server->image);
 
     server->program[0] = '\0';
+    server->is_of_job = batch_job() != NULL || batch_is_step();
     if (kind == SQUASHFS_DAMAGED)
         fail(0, "is the image damaged? see shifter-admin verify",
              "cannot read the image: it is no squashfs file");
@@ -98,16 +100,15 @@ static void wait_for_mount(void)
     close(GO_FD);
 }
 
-/* On all processors of the job, as far as its control group lets us: what a batch system binds is one
-   rank, whose time we would take, and a server is for all of them.  Without a job it is the caller who
-   has said where he wants to run. */
+/* On all processors of the job, as far as its control group allows: a batch system binds one rank,
+   whose time the server would take, and the server is for all of them.  Without a job the caller
+   has chosen the processors, and that binding holds. */
 static void run_anywhere(void)
 {
     cpu_set_t all;
 
     memset(&all, 0xff, sizeof all);
-    if (batch_job() != NULL || batch_is_step())
-        sched_setaffinity(0, sizeof all, &all);
+    sched_setaffinity(0, sizeof all, &all);
 }
 
 void server_run(const struct server *server)
@@ -118,8 +119,10 @@ void server_run(const struct server *server)
     char *const environment[] = {(char *)"PATH=/usr/local/bin:/usr/bin:/bin", (char *)"LANG=C",
                                  NULL};
 
+    helper_name("shifter-server", server->id);
     detach(files, FILES, server->errors);
-    run_anywhere();
+    if (server->is_of_job)
+        run_anywhere();
     if (server->program[0] == '\0') {
         struct service *service;
 

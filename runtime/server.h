@@ -6,7 +6,9 @@
 
 struct server {
     char program[PATH_MAX]; /* empty: this one */
+    char id[13];            /* the first digits of the image's id */
     int image, fuse, go, errors;
+    int is_of_job; /* not bound to the processors of the rank that starts it */
 };
 
 /* Find who can serve `image`: we ourselves what our worker builds; else the program of squashfuse,

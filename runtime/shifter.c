@@ -14,11 +14,13 @@
 #include "environment.h"
 #include "etc.h"
 #include "fail.h"
+#include "helper.h"
 #include "hooks.h"
 #include "identity.h"
 #include "image.h"
 #include "inside.h"
 #include "keeper.h"
+#include "rlimits.h"
 #include "namespaces.h"
 #include "node.h"
 #include "plan.h"
@@ -79,6 +81,7 @@ static char *make_key(const struct resolution *found, const struct plan *plan)
     batch_write(key);
     fprintf(key, "store=%s\nid=%s\nconfig=%016" PRIx64 "\n", found->store, found->record.id,
             plan->config->text_hash);
+    rlimits_write(key);
     plan_key(plan, key);
     if (fclose(key) != 0)
         fail(errno, NULL, "cannot go on");
@@ -92,9 +95,9 @@ static void check_modules(const struct module *const *modules, const char *const
         requires_check(libs, (*modules)->name, (const char *const *)(*modules)->requires.list);
 }
 
-/* Make the container, and enter it. */
-static void make_container(struct container *container, const char *id, int file,
-                           struct identity *who, const struct plan *plan)
+/* Make the container of the image `id`, which the caller calls `request`, and enter it. */
+static void make_container(struct container *container, const char *id, const char *request,
+                           int file, struct identity *who, const struct plan *plan)
 {
     struct etc etc;
     struct image image;
@@ -110,9 +113,11 @@ static void make_container(struct container *container, const char *id, int file
     etc_read(&etc, plan->config, who);
     namespaces_enter_user();
     /* What is written to must belong to the caller, and in a mount of root's nothing does. */
-    image_open(&image, plan->uid, plan->writable == 0 ? id : NULL, file);
-    keeper_start(keeper, &container->node, container->name, &image);
+    image_open(&image, plan->uid, id, plan->writable == 0, file);
+    keeper_start(keeper, &container->node, container->name, &image, request);
     image_started(&image);
+    if (image.server.fuse >= 0)
+        rlimits_warn();
     namespaces_enter_mount();
     binds_open(&binds, plan);
     root_begin();
@@ -185,7 +190,7 @@ static void enter_container(struct launch *launch)
             container_leave(&container);
     }
     resolve_end(found);
-    make_container(&container, found->record.id, file, &who, plan);
+    make_container(&container, found->record.id, launch->job.request, file, &who, plan);
     command_find(launch->command, launch->environment.list);
     container_ready(&container);
     close_ours();
@@ -213,6 +218,7 @@ int main(int argc, char **argv)
 
     (void)argc;
     fill_standard_streams();
+    helper_begin(argv);
     refuse_privilege();
     args_read(job, argv);
     if (job->action == CHECK_CONFIG) {
@@ -221,6 +227,7 @@ int main(int argc, char **argv)
     }
     /* What we make, for other ranks too, has the modes that we say. */
     mask = umask(0);
+    rlimits_lift();
     if (job->action == DOCTOR)
         return doctor(&(struct visit){job, make_container});
     config_read(&launch.config);
@@ -233,6 +240,7 @@ int main(int argc, char **argv)
         show(&launch);
     enter_container(&launch);
     umask(mask);
+    rlimits_restore();
     command_enter_workdir(job, &launch.found.record, launch.plan.cwd);
     MUST(privileges_drop(), "cannot drop privileges");
     hooks_run(launch.plan.modules);

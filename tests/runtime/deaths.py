@@ -102,25 +102,13 @@ def _processes(shifter: Launcher) -> Iterator[tuple[int, str]]:
             if entry.stat().st_uid != shifter.uid:
                 continue
             program = os.readlink(entry / "exe")
-            leads = os.getsid(pid) == pid
+            name = (entry / "comm").read_text().strip()
         except OSError:
             continue
-        if "/dev/fuse" in _files(entry) and leads:
-            yield pid, "server"
-        elif program != str(shifter.program):
-            yield pid, "rank"
+        if name in ("shifter-server", "shifter-keeper"):
+            yield pid, name.removeprefix("shifter-")
         else:
-            yield pid, "keeper" if leads else "launcher"
-
-
-def _files(process: Path) -> set[str]:
-    found = set()
-    for link in process.glob("fd/*"):
-        try:
-            found.add(os.readlink(link))
-        except OSError:
-            continue
-    return found
+            yield pid, "launcher" if program == str(shifter.program) else "rank"
 
 
 def _container_of(shifter: Launcher, server: int) -> str:

@@ -60,34 +60,23 @@ def _rank(
         assert process.wait(10) in ends
 
 
-def is_server(pid: int) -> bool:
-    """Whether PID serves an image to the kernel."""
+def name_of(pid: int) -> str:
+    """Return what the kernel calls the process; nothing if it has ended."""
     try:
-        return any(os.readlink(fd) == "/dev/fuse" for fd in Path(f"/proc/{pid}/fd").iterdir())
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return False
+        return ""
 
 
 def servers(shifter: Launcher) -> list[int]:
-    """Return who serves an image of ours."""
-    return [pid for pid in shifter.processes() if is_server(pid)]
+    """Return the processes that serve an image of our stores."""
+    names = ("shifter-server", "squashfuse", "squashfuse_ll")
+    return [pid for pid in shifter.processes() if name_of(pid) in names]
 
 
 def keepers(shifter: Launcher) -> list[int]:
-    """Return who keeps a container of ours."""
-    own = str(shifter.program)
-    found = []
-    for pid in shifter.processes():
-        try:
-            if (
-                os.readlink(f"/proc/{pid}/exe") == own
-                and os.getsid(pid) == pid
-                and not is_server(pid)
-            ):
-                found.append(pid)
-        except FileNotFoundError:
-            continue
-    return found
+    """Return the processes that keep a container of ours."""
+    return [pid for pid in shifter.processes() if name_of(pid) == "shifter-keeper"]
 
 
 def until(what: str, holds: object) -> None:

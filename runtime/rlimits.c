@@ -1,0 +1,106 @@
+#include "rlimits.h"
+
+#include "fail.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/resource.h>
+
+enum {
+    SECONDS_FEW = 300,
+    DESCRIPTORS_NEEDED = 32,
+};
+
+/* Of the server's caches at their largest: blocks of 1 MiB. */
+static const rlim_t memory_needed = 96u << 20;
+
+static rlim_t hard(int resource)
+{
+    struct rlimit limit;
+
+    return getrlimit(resource, &limit) == 0 ? limit.rlim_max : RLIM_INFINITY;
+}
+
+uint64_t rlimits_processor_seconds(void)
+{
+    rlim_t seconds = hard(RLIMIT_CPU);
+
+    return seconds == RLIM_INFINITY ? UINT64_MAX : seconds;
+}
+
+void rlimits_write(FILE *key)
+{
+    static const int memory[] = {RLIMIT_DATA, RLIMIT_AS};
+    rlim_t seconds = hard(RLIMIT_CPU);
+
+    if (seconds != RLIM_INFINITY)
+        fprintf(key, "processor seconds %ju\n", (uintmax_t)seconds);
+    for (size_t at = 0; at < sizeof memory / sizeof memory[0]; at++)
+        if (hard(memory[at]) < memory_needed)
+            fprintf(key, "limit %d %ju\n", memory[at], (uintmax_t)hard(memory[at]));
+}
+
+const char *rlimits_hint(void)
+{
+    if (hard(RLIMIT_NOFILE) < DESCRIPTORS_NEEDED)
+        return hint("this process may have %ju descriptors: raise the hard limit (ulimit -n)",
+                    (uintmax_t)hard(RLIMIT_NOFILE));
+    if (hard(RLIMIT_AS) < memory_needed)
+        return hint("this process may have %ju MiB of memory: raise the hard limit (ulimit -v)",
+                    (uintmax_t)hard(RLIMIT_AS) >> 20);
+    if (hard(RLIMIT_DATA) < memory_needed)
+        return hint("this process may have %ju MiB of data: raise the hard limit (ulimit -d)",
+                    (uintmax_t)hard(RLIMIT_DATA) >> 20);
+    if (hard(RLIMIT_CPU) <= SECONDS_FEW)
+        return hint("this process may use %ju seconds of processor time: raise the hard limit "
+                    "(ulimit -t)",
+                    (uintmax_t)hard(RLIMIT_CPU));
+    return NULL;
+}
+
+void rlimits_warn(void)
+{
+    static const char consequence[] = "the image's server is subject to it, and when the server "
+                                      "ends, the command loses its files";
+
+    if (hard(RLIMIT_CPU) <= SECONDS_FEW)
+        warn("the hard limit of processor time is %ju s (ulimit -t): %s",
+             (uintmax_t)hard(RLIMIT_CPU), consequence);
+    if (hard(RLIMIT_DATA) < memory_needed)
+        warn("the hard limit of data is %ju MiB (ulimit -d): %s",
+             (uintmax_t)hard(RLIMIT_DATA) >> 20, consequence);
+    if (hard(RLIMIT_AS) < memory_needed)
+        warn("the hard limit of memory is %ju MiB (ulimit -v): %s",
+             (uintmax_t)hard(RLIMIT_AS) >> 20, consequence);
+}
+
+static const int lifted[] = {RLIMIT_NOFILE, RLIMIT_FSIZE};
+enum { LIFTED = sizeof lifted / sizeof lifted[0] };
+
+static struct rlimit callers[LIFTED];
+static struct sigaction callers_action;
+
+void rlimits_lift(void)
+{
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    for (size_t at = 0; at < LIFTED; at++) {
+        struct rlimit limit;
+
+        MUST(getrlimit(lifted[at], &callers[at]), "cannot read the limits of this process");
+        limit = callers[at];
+        limit.rlim_cur = limit.rlim_max;
+        if (limit.rlim_cur != callers[at].rlim_cur)
+            setrlimit(lifted[at], &limit);
+    }
+    MUST(sigaction(SIGXFSZ, &ignore, &callers_action), "cannot ignore SIGXFSZ");
+}
+
+void rlimits_restore(void)
+{
+    for (size_t at = 0; at < LIFTED; at++)
+        if (callers[at].rlim_cur != callers[at].rlim_max)
+            MUST(setrlimit(lifted[at], &callers[at]), "cannot restore the limits of this process");
+    MUST(sigaction(SIGXFSZ, &callers_action, NULL), "cannot restore SIGXFSZ");
+}
