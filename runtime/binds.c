@@ -35,14 +35,20 @@ static _Noreturn void missing(const struct plan *plan, const struct wish *wish)
          wish->target);
 }
 
+void binds_look(struct plan *plan)
+{
+    for (size_t at = 0; at < plan->count; at++)
+        if (plan->wishes[at].kind != WISH_CACHE)
+            file_id_read(&plan->wishes[at].id, AT_FDCWD, plan->wishes[at].source);
+}
+
 void binds_find(const struct plan *plan)
 {
-    struct stat status;
-
     for (size_t at = 0; at < plan->count; at++) {
         const struct wish *wish = &plan->wishes[at];
 
-        if (is_needed(wish) && stat(wish->source, &status) < 0)
+        errno = wish->id.error;
+        if (is_needed(wish) && errno != 0)
             missing(plan, wish);
     }
 }
@@ -60,6 +66,18 @@ static struct bind *add(struct binds *binds, const struct wish *wish)
                           .type = S_IFDIR,
                           .tree = -1};
     return bind;
+}
+
+/* Whether the file that is open is another one than the container's key says: then its name has
+   come to mean another file meanwhile. */
+static int is_another(const struct wish *wish, int source)
+{
+    struct file_id id;
+
+    if (wish->kind == WISH_SPREAD)
+        return 0;
+    file_id_read(&id, source, "");
+    return !file_id_is_same(&id, &wish->id);
 }
 
 /* By whatever name, as of a bind mount. */
@@ -93,9 +111,11 @@ static void open_source(struct binds *binds, const struct wish *wish, const char
     if (source < 0) {
         if (is_needed(wish))
             missing(binds->plan, wish);
+        binds->is_changed |= wish->id.error == 0;
         return;
     }
     MUST(fstat(source, &status), "cannot look at '%s'", path);
+    binds->is_changed |= is_another(wish, source);
     if (!is_bindable(wish, source, &status)) {
         if (is_needed(wish))
             fail(0, wish_origin(wish, binds->plan),

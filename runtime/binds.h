@@ -24,14 +24,19 @@ struct binds {
     const struct plan *plan;
     struct bind *list;
     size_t count, room;
+    int is_changed; /* a source is another file than binds_look has seen */
 };
 
-/* Look at each source, so that an automounter brings it before our namespaces, in which it cannot;
-   one that is missing and must not be ends the launch here, before anything is made. */
+/* Look which file each source is, for the container's key; an automounter brings it before our
+   namespaces, in which it cannot. */
+void binds_look(struct plan *plan);
+
+/* A source that is missing and must not be ends the launch here, before anything is made. */
 void binds_find(const struct plan *plan);
 
 /* Open the sources and copy their mounts.  In the mount namespace, before root_begin, while the
-   host's root is still whole: a bind can be made of no other namespace's mount. */
+   host's root is still whole: a bind can be made of no other namespace's mount.  A source that has
+   been replaced since binds_look is shown as it is now, and makes the container another one. */
 void binds_open(struct binds *binds, const struct plan *plan);
 
 /* Decide which are made, and where, and make the mount points that the image lacks.  `etc` is

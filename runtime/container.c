@@ -25,14 +25,19 @@ void container_join(const struct namespaces *namespaces)
         fail(errno, NULL, "cannot join the container's user namespace");
     if (setns(namespaces->mount, CLONE_NEWNS) < 0)
         fail(errno, NULL, "cannot join the container's mount namespace");
+    container_pass(namespaces);
+}
+
+void container_pass(const struct namespaces *namespaces)
+{
     close(namespaces->user);
     close(namespaces->mount);
 }
 
-enum outcome { JOIN, FOUND, AGAIN, ALONE };
+enum outcome { JOIN, CREATE, AGAIN, ALONE };
 
 /* With a lock on the file: what is to be done. */
-static enum outcome look(struct container *container, struct namespaces *namespaces)
+static enum outcome look(struct container *container)
 {
     struct state state;
 
@@ -40,36 +45,44 @@ static enum outcome look(struct container *container, struct namespaces *namespa
         return AGAIN;
     state_read(&state, container->file);
     if (!state.ready)
-        return FOUND;
+        return CREATE;
     if (state.key_length != container->key_length ||
         memcmp(state.key, container->key, state.key_length) != 0)
         return ALONE;
-    if (state_open(&state, namespaces) < 0)
-        return FOUND;
+    if (state_open(&state, &container->namespaces) < 0)
+        return CREATE;
     state_join(container->file);
     return JOIN;
 }
 
-/* Of those who come at once one gets the lock for writing, and founds; the others sleep until it
-   is ready, and then join together, for which a lock for reading is enough.  It is not enough if
-   the founder has died: then they take turns. */
-static enum outcome try(struct container *container, struct namespaces *namespaces)
+static int wait_for_lock(struct container *container, short type)
 {
-    enum outcome outcome = FOUND;
-
-    if (is_empty(container->file) && state_lock(container->file, F_WRLCK, 0) == 0)
-        return look(container, namespaces);
-    if (state_lock(container->file, F_RDLCK, 1) < 0)
-        return ALONE;
-    outcome = look(container, namespaces);
-    if (outcome != FOUND)
-        return outcome;
-    if (state_lock(container->file, F_UNLCK, 0) < 0 || state_lock(container->file, F_WRLCK, 1) < 0)
-        return ALONE;
-    return look(container, namespaces);
+    if (state_lock(container->file, type, 0) == 0)
+        return 0;
+    container->has_waited = 1;
+    return state_lock(container->file, type, 1);
 }
 
-static enum outcome open_and_try(struct container *container, struct namespaces *namespaces)
+/* Of launches that come at once one gets the lock for writing, and makes the container; the others
+   sleep until it is ready, and then join together, for which a lock for reading is enough.  It is
+   not enough if the maker has died: then they take turns. */
+static enum outcome try(struct container *container)
+{
+    enum outcome outcome = CREATE;
+
+    if (is_empty(container->file) && state_lock(container->file, F_WRLCK, 0) == 0)
+        return look(container);
+    if (wait_for_lock(container, F_RDLCK) < 0)
+        return ALONE;
+    outcome = look(container);
+    if (outcome != CREATE)
+        return outcome;
+    if (state_lock(container->file, F_UNLCK, 0) < 0 || wait_for_lock(container, F_WRLCK) < 0)
+        return ALONE;
+    return look(container);
+}
+
+static enum outcome open_and_try(struct container *container, struct node *node)
 {
     enum outcome outcome;
 
@@ -77,16 +90,17 @@ static enum outcome open_and_try(struct container *container, struct namespaces 
                              O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (container->file < 0 && errno == ENOENT) {
         /* The last keeper has removed the directory. */
-        close(container->node.directory);
-        node_open(&container->node);
-        return container->node.directory < 0 ? ALONE : AGAIN;
+        close(node->directory);
+        node_open(node);
+        container->node = *node;
+        return node->directory < 0 ? ALONE : AGAIN;
     }
     if (container->file < 0)
         return ALONE;
-    outcome = try(container, namespaces);
-    if (outcome == FOUND && ftruncate(container->file, 0) < 0)
+    outcome = try(container);
+    if (outcome == CREATE && ftruncate(container->file, 0) < 0)
         outcome = ALONE;
-    if (outcome != FOUND)
+    if (outcome != CREATE)
         close(container->file);
     return outcome;
 }
@@ -122,30 +136,27 @@ void container_alone(struct container *container)
     container->file = -1;
 }
 
-enum container_role container_enter(struct container *container, const struct node *node,
-                                    const char *key, size_t key_length)
+enum container_role container_find(struct container *container, struct node *node,
+                                   const char *key, size_t key_length)
 {
-    struct namespaces namespaces = {-1, -1};
     enum outcome outcome = AGAIN;
 
     container->node = *node;
     container->key = key;
     container->key_length = key_length;
+    container->has_waited = 0;
     node_file_name(container->name, 'c', key, key_length);
     if (node->directory < 0)
         outcome = ALONE;
     while (outcome == AGAIN)
-        outcome = open_and_try(container, &namespaces);
-    if (outcome == JOIN) {
-        close(container->node.directory);
-        container_join(&namespaces);
-        return CONTAINER_JOINED;
-    }
+        outcome = open_and_try(container, node);
+    if (outcome == JOIN)
+        return CONTAINER_JOIN;
     if (outcome == ALONE)
         container_alone(container);
     else
         found(container);
-    return CONTAINER_FOUND;
+    return CONTAINER_CREATE;
 }
 
 void container_ready(struct container *container)
@@ -156,14 +167,14 @@ void container_ready(struct container *container)
 
     keeper_started(keeper);
     if (container->name[0] == '\0') {
-        keeper_begin(keeper, 0);
+        keeper_begin(keeper, 0, 0);
         return;
     }
     founded = NULL;
     is_kept = keeper_place(keeper, &place);
     if (state_write(container->file, container->key, container->key_length,
                     is_kept ? &place : NULL) == 0)
-        keeper_begin(keeper, is_kept);
+        keeper_begin(keeper, 1, is_kept);
     else
         warn("this container is shared with nobody: no room in '%s'", container->node.path);
     /* Closing the file frees the lock: who waits finds it ready, or founds another. */
@@ -177,4 +188,11 @@ void container_leave(struct container *container)
     unlinkat(container->node.directory, container->name, 0);
     close(container->file);
     founded = NULL;
+}
+
+/* Launches that wait for the lock find that the file has no name any more, and begin again. */
+void container_hide(struct container *container)
+{
+    container_leave(container);
+    container_alone(container);
 }

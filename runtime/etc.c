@@ -1,11 +1,13 @@
 #include "etc.h"
 
 #include "fail.h"
+#include "file_id.h"
 #include "files.h"
 #include "inside.h"
 #include "skeleton.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,4 +173,17 @@ void etc_write(const struct etc *etc, const struct identity *who,
     for (size_t at = 0; at < etc->count; at++)
         skeleton_file(path_join(place, etc->files[at].name), etc->files[at].bytes,
                       etc->files[at].length);
+}
+
+void etc_key(const struct config *config, FILE *key)
+{
+    static const char *const copied[] = {"/etc/hosts", "/etc/resolv.conf"};
+    struct file_id id;
+
+    for (size_t at = 0; at < sizeof copied / sizeof copied[0]; at++) {
+        file_id_read(&id, AT_FDCWD, copied[at]);
+        file_id_write(key, &id, 1);
+    }
+    if (config->etc_path != NULL)
+        file_id_write_all(key, config->etc_path);
 }

@@ -8,6 +8,7 @@
 #include "identity.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
 struct etc {
     const struct config *config;
@@ -30,5 +31,8 @@ void etc_read(struct etc *etc, const struct config *config, const struct identit
 /* Write them, passwd and group into the skeleton; `place` is where the image's /etc is. */
 void etc_write(const struct etc *etc, const struct identity *who,
                const struct description *description, const char *place);
+
+/* Write which versions of the node's files the container's /etc is made of. */
+void etc_key(const struct config *config, FILE *key);
 
 #endif

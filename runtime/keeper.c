@@ -45,7 +45,7 @@ struct keeping {
 };
 
 /* What the founder says: one byte of these. */
-enum { MOUNTED = 1, READY = 2, WATCHED = 4, KNOWN = 8 };
+enum { MOUNTED = 1, READY = 2, WATCHED = 4, KNOWN = 8, SHARED = 16 };
 
 /* SHIFTER_LINGER: seconds, perhaps with a fraction. */
 static int linger_ms(void)
@@ -286,6 +286,8 @@ static void keep_open(struct keeping *keeping, struct keeper_place *place)
         return;
     if (!(byte & WATCHED))
         keeping->watch = -1;
+    if (!(byte & SHARED))
+        keeping->name[0] = '\0';
     close(GO_FD);
     stay_out_of_the_way();
     keeping->memory_kills = death_memory_kills();
@@ -309,10 +311,9 @@ static _Noreturn void keep(struct keeping *keeping)
         hold_founders(keeping, &place);
         keep_open(keeping, &place);
     }
-    if (keeping->name[0] != '\0') {
+    if (keeping->name[0] != '\0')
         sweep_own(&keeping->node, keeping->name, keeping->founder);
-        node_close(&keeping->node);
-    }
+    node_close(&keeping->node);
     _exit(EXIT_SUCCESS);
 }
 
@@ -418,8 +419,8 @@ int keeper_place(const struct keeper *keeper, struct keeper_place *place)
            read(keeper->ack, place, sizeof *place) == sizeof *place;
 }
 
-void keeper_begin(const struct keeper *keeper, int is_known)
+void keeper_begin(const struct keeper *keeper, int is_shared, int is_known)
 {
     send_byte(keeper->go, (char)(READY | (keeper->watch >= 0 ? WATCHED : 0) |
-                                 (is_known ? KNOWN : 0)));
+                                 (is_known ? KNOWN : 0) | (is_shared ? SHARED : 0)));
 }

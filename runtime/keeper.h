@@ -34,8 +34,9 @@ void keeper_watch(struct keeper *keeper, const char *path);
 /* What the keeper has open; 0 if it has not said so, and does not within a few milliseconds. */
 int keeper_place(const struct keeper *keeper, struct keeper_place *place);
 
-/* The container is ready: begin to keep it; `is_known` if its file says what the keeper has open. */
-void keeper_begin(const struct keeper *keeper, int is_known);
+/* The container is ready: begin to keep it, for other ranks too if `is_shared`; `is_known` if its
+   file says what the keeper has open. */
+void keeper_begin(const struct keeper *keeper, int is_shared, int is_known);
 
 /* Before the application starts, which has no children. */
 void keeper_started(const struct keeper *keeper);

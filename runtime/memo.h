@@ -10,7 +10,7 @@ struct memo {
     struct value value;
 };
 
-/* What is kept of `name` in the `store`; 0 if nothing is. */
+/* What is kept of `name` in the `store`, a text that says which store it is; 0 if nothing is. */
 int memo_read(const struct node *node, const char *store, const char *name, struct memo *memo);
 
 /* Keep it; a node that has no room for it asks the index again. */

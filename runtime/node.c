@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,8 +21,9 @@ static const struct {
     {"/tmp/shifter_lite.", 1},
 };
 
-/* Of the first user namespace (linux/proc_ns.h): in any other one uids are others' than they seem. */
-static const ino_t initial_namespace = 0xEFFFFFFD;
+/* Of the first user and PID namespaces (linux/proc_ns.h).  In any other one uids or pids are those of
+   other users or processes than they seem, and a file of one names no process of the other. */
+static const ino_t initial_user_namespace = 0xEFFFFFFD, initial_pid_namespace = 0xEFFFFFFC;
 
 /* Anybody may have made something of that name: it must be ours, and nobody else's to enter.  Where
    everybody may make things, it must not be a filesystem of its own either: what one says of itself
@@ -40,15 +42,25 @@ static int open_own(const char *path, int is_for_all)
     return -1;
 }
 
-/* What the caller's directory is called, wherever it is. */
-static void put_name(char name[NAME_MAX + 1])
+/* The inode of a namespace of ours, or 0 if it is the first one. */
+static uintmax_t namespace_of(const char *path, ino_t initial)
 {
     struct stat status;
 
-    if (stat("/proc/self/ns/user", &status) == 0 && status.st_ino != initial_namespace)
-        snprintf(name, NAME_MAX + 1, "%u.%ju", geteuid(), (uintmax_t)status.st_ino);
-    else
-        snprintf(name, NAME_MAX + 1, "%u", geteuid());
+    return stat(path, &status) == 0 && status.st_ino != initial ? status.st_ino : 0;
+}
+
+/* What the caller's directory is called, wherever it is. */
+static void put_name(char name[NAME_MAX + 1])
+{
+    uintmax_t user = namespace_of("/proc/self/ns/user", initial_user_namespace);
+    uintmax_t pid = namespace_of("/proc/self/ns/pid", initial_pid_namespace);
+    int length = snprintf(name, NAME_MAX + 1, "%u", geteuid());
+
+    if (user != 0)
+        length += snprintf(name + length, NAME_MAX + 1 - (size_t)length, ".%ju", user);
+    if (pid != 0)
+        snprintf(name + length, NAME_MAX + 1 - (size_t)length, ".p%ju", pid);
 }
 
 void node_open(struct node *node)
@@ -100,4 +112,21 @@ void node_close(const struct node *node)
     closedir(directory);
     if (containers == 0)
         rmdir(node->path);
+}
+
+static const struct node *left;
+static pid_t owner; /* helpers are its children, and may fail, too */
+
+static void close_left(void)
+{
+    if (left != NULL && getpid() == owner)
+        node_close(left);
+}
+
+void node_close_at_exit(const struct node *node)
+{
+    if (node != NULL && left == NULL && atexit(close_left) != 0)
+        fail(ENOMEM, NULL, "out of memory");
+    left = node;
+    owner = getpid();
 }

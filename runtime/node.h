@@ -24,4 +24,8 @@ DIR *node_list(const struct node *node);
 /* Remove the directory, if no container has a file in it any more. */
 void node_close(const struct node *node);
 
+/* Do so if this process ends before it is in a container; NULL: it is, and the directory is left
+   to the keeper. */
+void node_close_at_exit(const struct node *node);
+
 #endif

@@ -107,6 +107,13 @@ static const char *as_the_site_has_it(const struct plan *plan, const char *path)
     return path;
 }
 
+/* A directory before what lies in it, and in one order however the caller wrote them, so that
+   launches with the same volumes share a container. */
+static int compare_targets(const void *one, const void *other)
+{
+    return strcmp(((const struct volume *)one)->to, ((const struct volume *)other)->to);
+}
+
 static void check_duplicates(const struct volumes *volumes)
 {
     for (size_t at = 0; at < volumes->count; at++)
@@ -131,6 +138,8 @@ static void add_asked(struct plan *plan, const struct job *job)
         volumes.list[at].from = as_the_site_has_it(plan, volumes.list[at].from);
     }
     check_duplicates(&volumes);
+    if (volumes.count > 1)
+        qsort(volumes.list, volumes.count, sizeof *volumes.list, compare_targets);
     add_volumes(plan, &volumes, BY_USER, NULL);
 }
 

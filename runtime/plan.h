@@ -7,6 +7,7 @@
 
 #include "args.h"
 #include "config.h"
+#include "file_id.h"
 
 #include <limits.h>
 #include <stdint.h>
@@ -33,6 +34,7 @@ struct wish {
     unsigned long attributes; /* MS_RDONLY, MS_NOSUID, MS_NODEV, MS_PRIVATE, MS_SLAVE */
     uint64_t size;            /* of a cache */
     int optional;             /* no error if the source is missing */
+    struct file_id id;        /* of the source, once binds_look has looked */
 };
 
 struct plan {
@@ -51,7 +53,8 @@ struct plan {
 /* Put it together; ends the launch where the job asks for what cannot be. */
 void plan_make(struct plan *plan, const struct job *job, const struct config *config);
 
-/* Write what decides how the container's root looks: launches with equal keys can share it. */
+/* Write what decides how the container's root looks, and which files its sources are now: launches
+   with equal keys can share it. */
 void plan_key(const struct plan *plan, FILE *out);
 
 /* Who asked for a mount, in words for an error: "--volume", "the module 'x'", … */

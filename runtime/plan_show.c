@@ -30,6 +30,9 @@ void plan_key(const struct plan *plan, FILE *out)
                 wish->optional);
         write_text(out, wish->kind == WISH_CACHE ? "" : wish->source);
         write_text(out, wish->target);
+        /* A directory whose entries are shown one by one is another one if they change. */
+        if (wish->kind != WISH_CACHE)
+            file_id_write(out, &wish->id, wish->kind == WISH_SPREAD);
     }
     fprintf(out, "writable %u,", plan->writable);
     write_etc(plan->config, out);

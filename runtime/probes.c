@@ -1,6 +1,7 @@
 #include "probes.h"
 
 #include "batch.h"
+#include "binds.h"
 #include "blank.h"
 #include "check.h"
 #include "config.h"
@@ -100,6 +101,7 @@ static void make(const struct visit *visit, const struct job *job, int file)
     struct identity who;
 
     read_plan(job, &config, &plan);
+    binds_look(&plan);
     container_alone(&container);
     identity_begin(&who);
     visit->make(&container, "none", "none", file, &who, &plan);

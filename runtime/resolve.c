@@ -1,11 +1,13 @@
 #include "resolve.h"
 
 #include "fail.h"
+#include "file_id.h"
 #include "files.h"
 #include "memo.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -97,7 +99,7 @@ static int is_remembered(struct resolution *found, const struct memo *memo)
 static int try(struct resolution *found, const struct node *node)
 {
     struct memo memo = {0, {NULL, 0, ""}};
-    int kept = memo_read(node, found->store, found->key, &memo);
+    int kept = memo_read(node, found->store_now, found->key, &memo);
     enum index_answer answer;
 
     found->newest = (struct generation){-1, memo.generation, ""};
@@ -113,7 +115,7 @@ static int try(struct resolution *found, const struct node *node)
         return 0;
     if (look_up(found, &memo) < 0)
         return -1;
-    memo_write(node, found->store, found->key, &memo);
+    memo_write(node, found->store_now, found->key, &memo);
     return 0;
 }
 
@@ -165,6 +167,22 @@ static void bide(struct resolution *found)
     found->waited += pause;
 }
 
+/* What is kept of a name on this node is kept for the directory that the store is now. */
+static void name_store(struct resolution *found)
+{
+    size_t length;
+    FILE *text = open_memstream(&found->store_now, &length);
+    struct file_id id;
+
+    if (text == NULL)
+        fail(errno, NULL, "out of memory");
+    file_id_read(&id, AT_FDCWD, found->store);
+    fprintf(text, "%s ", found->store);
+    file_id_write(text, &id, 0);
+    if (fclose(text) != 0)
+        fail(errno, NULL, "out of memory");
+}
+
 void resolve_begin(struct resolution *found, const struct job *job, const char *store)
 {
     memset(found, 0, sizeof *found);
@@ -173,6 +191,7 @@ void resolve_begin(struct resolution *found, const struct job *job, const char *
     if (job->image != NULL && reference_normalise(job->image, found->key) < 0)
         fail(0, NAME_HINT, "not an image name: '%s'", job->image);
     path_format(found->store, "%s", store);
+    name_store(found);
 }
 
 void resolve(struct resolution *found, const struct node *node)

@@ -14,6 +14,7 @@ struct resolution {
     const struct job *job;
     struct record record;
     char store[PATH_MAX];
+    char *store_now; /* its path, and which directory that is now */
     char key[REFERENCE_MAX];
     char path[PATH_MAX];      /* of the image */
     struct generation newest; /* `directory` is -1 if the index was not asked */

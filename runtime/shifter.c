@@ -83,6 +83,7 @@ static char *make_key(const struct resolution *found, const struct plan *plan)
             plan->config->text_hash);
     rlimits_write(key);
     plan_key(plan, key);
+    etc_key(plan->config, key);
     if (fclose(key) != 0)
         fail(errno, NULL, "cannot go on");
     return text;
@@ -120,6 +121,8 @@ static void make_container(struct container *container, const char *id, const ch
         rlimits_warn();
     namespaces_enter_mount();
     binds_open(&binds, plan);
+    if (binds.is_changed)
+        container_hide(container);
     root_begin();
     keeper_watch(keeper, ".");
     image_mount(&image, IMAGE_DIR);
@@ -157,11 +160,29 @@ static void choose(struct launch *launch)
     launch->command = command_choose(&launch->job, &launch->found.record);
 }
 
+/* Enter the container that was found; 0 if that took so long that its key may say something else
+   by now, and does: then it shows what was there before. */
+static int join(struct container *container, struct resolution *found, struct plan *plan)
+{
+    if (container->has_waited) {
+        binds_look(plan);
+        if (strcmp(make_key(found, plan), container->key) != 0) {
+            container_pass(&container->namespaces);
+            return 0;
+        }
+    }
+    resolve_end(found);
+    if (container->node.directory >= 0)
+        close(container->node.directory);
+    container_join(&container->namespaces);
+    return 1;
+}
+
 /* Join the container of this image and these options, or be the first.  From then on the image
    leads the way, and others in the container may look in: nothing of ours stays open. */
 static void enter_container(struct launch *launch)
 {
-    const struct plan *plan = &launch->plan;
+    struct plan *plan = &launch->plan;
     struct resolution *found = &launch->found;
     struct container container;
     struct identity who;
@@ -173,14 +194,18 @@ static void enter_container(struct launch *launch)
     /* Nobody would remove what is left there for others. */
     if (is_shared)
         node_open(&node);
+    node_close_at_exit(&node);
     while (file < 0) {
         char *key;
 
         resolve(found, &node);
         choose(launch);
+        binds_look(plan);
         key = make_key(found, plan);
-        if (container_enter(&container, &node, key, strlen(key)) == CONTAINER_JOINED) {
-            resolve_end(found);
+        if (container_find(&container, &node, key, strlen(key)) == CONTAINER_JOIN) {
+            if (!join(&container, found, plan))
+                continue;
+            node_close_at_exit(NULL);
             return;
         }
         identity_begin(&who);
@@ -193,6 +218,7 @@ static void enter_container(struct launch *launch)
     make_container(&container, found->record.id, launch->job.request, file, &who, plan);
     command_find(launch->command, launch->environment.list);
     container_ready(&container);
+    node_close_at_exit(NULL);
     close_ours();
 }
 
@@ -204,6 +230,7 @@ static _Noreturn void show(struct launch *launch)
     resolve(&launch->found, &none);
     resolve_end(&launch->found);
     choose(launch);
+    binds_look(&launch->plan);
     binds_find(&launch->plan);
     dry_run(&(struct dry_run){&launch->job, &launch->plan, &launch->found.record,
                               &launch->environment, launch->command});
