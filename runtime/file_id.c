@@ -81,6 +81,13 @@ int file_id_is_same(const struct file_id *one, const struct file_id *other)
            one->inode == other->inode && one->handle == other->handle;
 }
 
+uint64_t file_id_hash(const struct file_id *id)
+{
+    const uint64_t parts[] = {id->device, id->inode, id->handle};
+
+    return bytes_hash((const char *)parts, sizeof parts);
+}
+
 void file_id_write(FILE *key, const struct file_id *id, int with_content)
 {
     fprintf(key, "%d %" PRIx64 ":%" PRIx64 ":%" PRIx64 ":%" PRIx64, id->error, id->device,

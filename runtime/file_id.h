@@ -22,6 +22,9 @@ void file_id_read(struct file_id *id, int directory, const char *path);
 /* Whether both are one file, in whatever mount namespace they were looked at. */
 int file_id_is_same(const struct file_id *one, const struct file_id *other);
 
+/* A number that tells it from other files, in whatever mount namespace it is looked at. */
+uint64_t file_id_hash(const struct file_id *id);
+
 /* Write which file it is, for a key; `with_content` also which version of its content. */
 void file_id_write(FILE *key, const struct file_id *id, int with_content);
 

@@ -14,7 +14,7 @@ static char *header(const char *store, const char *name)
 {
     char *text = NULL;
 
-    return asprintf(&text, "shifter name 1\n%s\n%s\n", store, name) < 0 ? NULL : text;
+    return asprintf(&text, "shifter name 2\n%s\n%s\n", store, name) < 0 ? NULL : text;
 }
 
 int memo_parse(char *text, size_t length, const char *store, const char *name, struct memo *memo)
@@ -25,7 +25,8 @@ int memo_parse(char *text, size_t length, const char *store, const char *name, s
     int scanned = 0;
 
     free(start);
-    if (!is_ours || sscanf(text + head, "%19" SCNu64 "%n", &memo->generation, &scanned) != 1 ||
+    if (!is_ours || sscanf(text + head, "%19" SCNu64 " %16" SCNx64 "%n", &memo->generation, &memo->directory,
+               &scanned) != 2 ||
         text[head + (size_t)scanned] != '\n')
         return 0;
     head += (size_t)scanned + 1;
@@ -54,8 +55,9 @@ int memo_read(const struct node *node, const char *store, const char *name, stru
 
 static int write_all(int fd, const char *start, const struct memo *memo)
 {
-    char number[32];
-    int digits = snprintf(number, sizeof number, "%" PRIu64 "\n", memo->generation);
+    char number[48];
+    int digits = snprintf(number, sizeof number, "%" PRIu64 " %" PRIx64 "\n", memo->generation,
+                          memo->directory);
 
     return write(fd, start, strlen(start)) == (ssize_t)strlen(start) &&
            write(fd, number, (size_t)digits) == digits &&

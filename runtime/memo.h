@@ -7,10 +7,11 @@
 
 struct memo {
     uint64_t generation;
+    uint64_t directory; /* which directory that generation was in (file_id_hash) */
     struct value value;
 };
 
-/* What is kept of `name` in the `store`, a text that says which store it is; 0 if nothing is. */
+/* What is kept of `name` in the `store`; 0 if nothing is. */
 int memo_read(const struct node *node, const char *store, const char *name, struct memo *memo);
 
 /* Keep it; a node that has no room for it asks the index again. */

@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -59,12 +58,17 @@ static enum index_answer list(struct resolution *found)
     char directory[PATH_MAX];
     int no_directory;
     enum index_answer answer;
+    struct file_id id;
 
     path_format(directory, "%s/index", found->store);
     answer = index_list(directory, &found->newest, &no_directory);
     if (no_directory)
         fail(0, "set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
              "there is no store at '%s'", found->store);
+    if (answer == INDEX_FOUND) {
+        file_id_read(&id, found->newest.directory, "");
+        found->directory = file_id_hash(&id);
+    }
     return answer;
 }
 
@@ -83,27 +87,30 @@ static int look_up(struct resolution *found, struct memo *memo)
         no_image(found, answer, memo->value.why);
     read_value(found, &memo->value, &found->record);
     memo->generation = found->newest.number;
+    memo->directory = found->directory;
     return 0;
 }
 
-/* An id means the same in every generation.  What is kept on the node and damaged is asked anew. */
+/* What is kept on the node and damaged is asked anew. */
 static int is_remembered(struct resolution *found, const struct memo *memo)
 {
     const char *why;
 
-    return memo->generation == found->newest.number &&
+    return memo->generation == found->newest.number && memo->directory == found->directory &&
            record_read(&found->record, found->key, memo->value.bytes, memo->value.length, &why) ==
                RECORD_READ;
 }
 
 static int try(struct resolution *found, const struct node *node)
 {
-    struct memo memo = {0, {NULL, 0, ""}};
-    int kept = memo_read(node, found->store_now, found->key, &memo);
+    struct memo memo = {.value = {NULL, 0, ""}};
+    int kept = memo_read(node, found->store, found->key, &memo);
     enum index_answer answer;
 
     found->newest = (struct generation){-1, memo.generation, ""};
+    found->directory = memo.directory;
     found->index = -1;
+    /* An id means the same in every generation of every store. */
     if (kept && strncmp(found->key, "id:", 3) == 0 && is_remembered(found, &memo))
         return 0;
     answer = list(found);
@@ -115,7 +122,7 @@ static int try(struct resolution *found, const struct node *node)
         return 0;
     if (look_up(found, &memo) < 0)
         return -1;
-    memo_write(node, found->store_now, found->key, &memo);
+    memo_write(node, found->store, found->key, &memo);
     return 0;
 }
 
@@ -167,22 +174,6 @@ static void bide(struct resolution *found)
     found->waited += pause;
 }
 
-/* What is kept of a name on this node is kept for the directory that the store is now. */
-static void name_store(struct resolution *found)
-{
-    size_t length;
-    FILE *text = open_memstream(&found->store_now, &length);
-    struct file_id id;
-
-    if (text == NULL)
-        fail(errno, NULL, "out of memory");
-    file_id_read(&id, AT_FDCWD, found->store);
-    fprintf(text, "%s ", found->store);
-    file_id_write(text, &id, 0);
-    if (fclose(text) != 0)
-        fail(errno, NULL, "out of memory");
-}
-
 void resolve_begin(struct resolution *found, const struct job *job, const char *store)
 {
     memset(found, 0, sizeof *found);
@@ -191,7 +182,6 @@ void resolve_begin(struct resolution *found, const struct job *job, const char *
     if (job->image != NULL && reference_normalise(job->image, found->key) < 0)
         fail(0, NAME_HINT, "not an image name: '%s'", job->image);
     path_format(found->store, "%s", store);
-    name_store(found);
 }
 
 void resolve(struct resolution *found, const struct node *node)

@@ -14,10 +14,10 @@ struct resolution {
     const struct job *job;
     struct record record;
     char store[PATH_MAX];
-    char *store_now; /* its path, and which directory that is now */
     char key[REFERENCE_MAX];
     char path[PATH_MAX];      /* of the image */
     struct generation newest; /* `directory` is -1 if the index was not asked */
+    uint64_t directory;       /* which one that is now (file_id_hash), or that of what is kept */
     int index;                /* the newest, open; or -1 */
     long waited;              /* ms, for what may pass */
 };

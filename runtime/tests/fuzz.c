@@ -132,7 +132,7 @@ static void try_node(void)
 {
     static const char state_file[] = "shifter container 1\nkey 5\na\nb\nc\nuser 4026531837\n"
                                      "mount 4026531840\nfounder 17\nready\n17\nkeeper 18 8 9 19\n";
-    static const char memo_file[] = "shifter name 1\n/store\nname\n12\nv=1";
+    static const char memo_file[] = "shifter name 2\n/store\nname\n12 ab\nv=1";
     char text[256];
     struct state parsed;
     struct memo memo;

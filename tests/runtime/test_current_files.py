@@ -182,45 +182,46 @@ def test_the_order_of_volumes_makes_no_other_container(shifter: Launcher, playgr
 # --------------------------------------------------------------------------- random orders
 
 
+def change(chance: random.Random, playground: Path, number: int) -> Path:
+    """Let a name mean another file than before; return a name to be looked at."""
+    link = playground / "link"
+    one, other = (playground / name for name in chance.sample(["a", "b", "c"], 2))
+    match chance.randrange(5):
+        case 0:
+            shutil.rmtree(one)
+            made(one, data=f"{number}\n")
+        case 1:
+            one.rename(playground / f"old{number}")
+            made(one, data=f"{number}\n")
+        case 2:
+            spare = playground / "spare"
+            one.rename(spare)
+            other.rename(one)
+            spare.rename(other)
+        case 3:
+            replaced(one / "data", f"{number}\n")
+        case 4:
+            link.unlink()
+            link.symlink_to(one.name)
+    return chance.choice([one, other, link])
+
+
 def test_in_any_order_of_changes_a_launch_sees_what_is_there(
     shifter: Launcher, playground: Path
 ) -> None:
     chance = random.Random(1)
-    names = ["a", "b", "c"]
-    held: list[Path] = []
-    for name in names:
+    for name in ("a", "b", "c"):
         made(playground / name, data=f"first {name}\n")
-    link = playground / "link"
-    link.symlink_to("a")
+    (playground / "link").symlink_to("a")
     for number in range(NUMBER):
-        one, other = (playground / name for name in chance.sample(names, 2))
-        match chance.randrange(5):
-            case 0:
-                shutil.rmtree(one)
-                made(one, data=f"{number}\n")
-            case 1:
-                one.rename(playground / f"old{number}")
-                held.append(playground / f"old{number}")
-                made(one, data=f"{number}\n")
-            case 2:
-                spare = playground / "spare"
-                one.rename(spare)
-                other.rename(one)
-                spare.rename(other)
-            case 3:
-                replaced(one / "data", f"{number}\n")
-            case 4:
-                link.unlink()
-                link.symlink_to(one.name)
-        source = chance.choice([one, other, link])
-        mark = f"mark{number}"
-        script = f"cat data; echo > {mark}"
+        source = change(chance, playground, number)
+        script = f"cat data; echo > mark{number}"
         if chance.random() < 0.5:
             found = shifter.inside(f"cd /in; {script}", "-V", f"{source}:/in")
         else:
             found = shifter.inside(script, cwd=source)
         assert found == (source / "data").read_text(), number
-        assert (source / mark).exists()
+        assert (source / f"mark{number}").exists()
 
 
 @contextmanager
