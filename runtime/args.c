@@ -100,6 +100,9 @@ static void take(struct job *job, enum option option, const char *value)
     case WRITABLE:
         set_writable(job, value);
         break;
+    case LENIENT_WORKDIR:
+        job->lenient_workdir = 1;
+        break;
     case VERBOSE:
         job->verbose = 1;
         break;

@@ -21,6 +21,7 @@ struct job {
     struct words env;       /* -e: NAME=value, or NAME: as the caller has it */
     struct words env_files; /* paths */
     int clear_env, verbose;
+    int lenient_workdir; /* a working directory that the container lacks is no error */
     unsigned writable; /* in percent of the node's memory; 0: the root is read-only */
     char **command;    /* ended by NULL; may be empty */
 };

@@ -2,7 +2,9 @@
 
 #include "fail.h"
 #include "files.h"
+#include "present.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,38 +69,86 @@ static int enter(const char *path)
     return -1;
 }
 
-/* The caller's directory is not in the container: the image's own, else the root. */
-static void fall_back(const char *workdir, const char *cwd)
+/* Start in the image's directory or in '/', as Shifter does, where the site or the caller allows it. */
+static const char *fall_back(const char *workdir)
 {
     const char *place = workdir != NULL && enter(workdir) == 0 ? workdir : "/";
 
-    if (cwd == NULL)
-        warn("the present directory is gone: starting in '%s'", place);
-    else if (strcmp(cwd, "/") != 0)
-        warn("'%s' is not in the container: starting in '%s'", cwd, place);
+    if (strcmp(place, "/") == 0)
+        MUST(chdir("/"), "cannot enter the root");
+    return place;
 }
 
-void command_enter_workdir(const struct job *job, const struct record *record, const char *cwd)
+#define LENIENT_HINT "start elsewhere with --workdir=/DIRECTORY, or use --lenient-workdir"
+
+static const char *has_no_name(const struct plan *plan, int lenient, const char *workdir)
 {
-    const char *workdir = job->workdir;
+    int is_long = plan->cwd_error == ERANGE || plan->cwd_error == ENAMETOOLONG;
+    const char *fact = is_long ? "the path of the present directory is longer than 4095 bytes"
+                       : plan->cwd_error == ENOENT ? "the present directory was removed"
+                                                   : "the present directory cannot be found";
+    const char *place;
+
+    if (!lenient)
+        fail(is_long || plan->cwd_error == ENOENT ? 0 : plan->cwd_error, LENIENT_HINT, "%s", fact);
+    place = fall_back(workdir);
+    warn("%s: starting in '%s'", fact, place);
+    return place;
+}
+
+/* A directory of the image's, which has the name of the caller's. */
+static void compare(const struct plan *plan)
+{
+    struct file_id here;
+
+    file_id_read(&here, AT_FDCWD, ".");
+    if (!file_id_is_same(&here, &plan->here) && !present_is_covered(plan, plan->cwd))
+        warn("'%s' in the container is the image's directory, not this node's", plan->cwd);
+}
+
+static const char *enter_present(const struct plan *plan, int lenient, const char *workdir)
+{
+    const char *place;
     int error;
 
-    if (!job->workdir_asked) {
-        if (cwd == NULL || strcmp(cwd, "/") == 0 || enter(cwd) < 0)
-            fall_back(image_workdir(record), cwd);
-        return;
+    if (plan->cwd == NULL)
+        return has_no_name(plan, lenient, workdir);
+    if (strcmp(plan->cwd, "/") == 0)
+        return fall_back(workdir);
+    if (enter(plan->cwd) == 0) {
+        compare(plan);
+        return plan->cwd;
     }
+    error = errno;
+    if (!lenient)
+        fail(error, LENIENT_HINT, "cannot start in the present directory '%s' in the container",
+             plan->cwd);
+    place = fall_back(workdir);
+    warn("'%s' is not in the container: starting in '%s'", plan->cwd, place);
+    return place;
+}
+
+const char *command_enter_workdir(const struct job *job, const struct record *record,
+                                  const struct plan *plan)
+{
+    int lenient = job->lenient_workdir || plan->config->lenient_workdir, error;
+    const char *workdir = job->workdir;
+
+    if (!job->workdir_asked)
+        return enter_present(plan, lenient, image_workdir(record));
     if (workdir == NULL)
         workdir = image_workdir(record);
     if (workdir == NULL)
         fail(0, "write --workdir=/DIRECTORY", "the image '%s' names no working directory",
              job->image);
-    /* As in Shifter this is no error: job scripts rely on it. */
     if (enter(workdir) == 0)
-        return;
+        return workdir;
     error = errno;
-    MUST(chdir("/"), "cannot enter the root");
+    if (!lenient)
+        fail(error, "to start in '/' instead, use --lenient-workdir",
+             "cannot start in '%s' in the container", workdir);
     warn("cannot start in '%s' in the container: %s: starting in '/'", workdir, strerror(error));
+    return fall_back(NULL);
 }
 
 /* A file that the kernel takes for no program is a script without a first line (execvp(3)). */

@@ -29,6 +29,7 @@ struct config {
     struct words users; /* usersToImport */
     uint64_t group_count;  /* maxGroupCount; 0: all */
     struct cache_rules cache;
+    int lenient_workdir;
 };
 
 /* Find the file and read it: $SHIFTER_CONFIG, else the node's, else the user's own.  `config` holds

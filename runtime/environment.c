@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -184,4 +185,23 @@ void environment_build(struct environment *environment, const struct environment
     edit(environment, &from->config->env, "site");
     if (find(environment, DEFAULT_PATH) == NULL)
         set(environment, DEFAULT_PATH, "shifter");
+}
+
+static int is_present_directory(const char *path)
+{
+    struct stat here, there;
+
+    return path[0] == '/' && stat(".", &here) == 0 && stat(path, &there) == 0 &&
+           here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
+void environment_enter(struct environment *environment, const char *place, int is_chosen)
+{
+    char **pwd = find(environment, "PWD=");
+
+    if (pwd == NULL || strcmp(environment->by[pwd - environment->list], "caller") != 0 ||
+        (!is_chosen && is_present_directory(*pwd + strlen("PWD="))))
+        return;
+    *pwd = (char *)joined("PWD", '=', place);
+    environment->by[pwd - environment->list] = "shifter";
 }

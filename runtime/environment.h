@@ -28,4 +28,8 @@ struct environment_sources {
    the site's. */
 void environment_build(struct environment *environment, const struct environment_sources *from);
 
+/* The application starts in `place`: let the caller's PWD say so.  If nothing was chosen, the caller's
+   own name for the same directory stays. */
+void environment_enter(struct environment *environment, const char *place, int is_chosen);
+
 #endif

@@ -25,6 +25,7 @@ const struct key file_keys[] = {
     {"perNodeCacheSizeLimit", KEY_CACHE_SIZE_LIMIT, NULL},
     {"perNodeCacheAllowedFsType", KEY_CACHE_TYPES, NULL},
     {"perNodeCachePath", KEY_CACHE_PATH, NULL},
+    {"lenientWorkdir", KEY_LENIENT_WORKDIR, NULL},
     {"udiMount", KEY_NO_EFFECT, "the root is built where nobody else sees it"},
     {"loopMount", KEY_NO_EFFECT, "the image is mounted where nobody else sees it"},
     {"rootfsType", KEY_NO_EFFECT, "the root is the image, with a tmpfs over it"},

@@ -21,6 +21,7 @@ enum key_kind {
     KEY_CACHE_SIZE_LIMIT,
     KEY_CACHE_TYPES,
     KEY_CACHE_PATH,
+    KEY_LENIENT_WORKDIR,
     /* of the file and of modules */
     KEY_FS,
     KEY_ENV,

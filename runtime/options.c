@@ -16,6 +16,7 @@ const struct option_rule options[OPTIONS] = {
     [CLEARENV] = {"clearenv", 'E', NONE},
     [ENTRYPOINT] = {"entrypoint", '\0', OPTIONAL},
     [WORKDIR] = {"workdir", 'w', OPTIONAL},
+    [LENIENT_WORKDIR] = {"lenient-workdir", '\0', NONE},
     [WRITABLE] = {"writable", '\0', OPTIONAL},
     [STORE] = {"store", '\0', REQUIRED},
     [VERBOSE] = {"verbose", 'v', NONE},

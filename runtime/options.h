@@ -11,6 +11,7 @@ enum option {
     CLEARENV,
     ENTRYPOINT,
     WORKDIR,
+    LENIENT_WORKDIR,
     WRITABLE,
     STORE,
     VERBOSE,

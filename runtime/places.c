@@ -57,11 +57,15 @@ const char *place_of_home(int *own)
     return is_directory(who.home, own) ? who.home : NULL;
 }
 
-const char *place_of_caller(char cwd[PATH_MAX])
+const char *place_of_caller(char cwd[PATH_MAX], int *error)
 {
     int ignored;
 
-    return getcwd(cwd, PATH_MAX) != NULL && is_directory(cwd, &ignored) ? cwd : NULL;
+    errno = 0;
+    if (getcwd(cwd, PATH_MAX) != NULL && is_directory(cwd, &ignored))
+        return cwd;
+    *error = errno != 0 ? errno : ENOENT;
+    return NULL;
 }
 
 const char *place_in_callers_words(const char *cwd)

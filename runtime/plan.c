@@ -3,6 +3,7 @@
 #include "fail.h"
 #include "files.h"
 #include "places.h"
+#include "present.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -143,20 +144,6 @@ static void add_asked(struct plan *plan, const struct job *job)
     add_volumes(plan, &volumes, BY_USER, NULL);
 }
 
-/* Whether what is seen at `path` in the container is what is at `path` on the node. */
-static int is_shown(const struct plan *plan, const char *path)
-{
-    for (size_t at = 0; at < plan->count; at++) {
-        const struct wish *wish = &plan->wishes[at];
-
-        /* Somebody else's home does not go over what the image has there. */
-        if (wish->kind != WISH_CACHE && (wish->kind != WISH_HOME || plan->home_is_own) &&
-            strcmp(wish->source, wish->target) == 0 && path_within(path, wish->target))
-            return 1;
-    }
-    return 0;
-}
-
 /* Whether the site mounts something in `path` that is not there on the node: it could not, if
    `path` itself were mounted. */
 static int is_torn(const struct plan *plan, const char *path)
@@ -171,32 +158,31 @@ static int is_torn(const struct plan *plan, const char *path)
     return 0;
 }
 
-/* Where a link leads from what is shown to where the caller is, as from a home or a siteFs of a
-   short name, the way over the link will do. */
-static void choose_cwd(struct plan *plan)
+static void add_home(struct plan *plan)
 {
-    const char *words;
+    const char *target = plan->home != NULL ? present_target(plan, plan->home) : NULL;
 
-    if (plan->cwd == NULL || is_shown(plan, plan->cwd))
-        return;
-    words = place_in_callers_words(plan->cwd);
-    if (words != NULL && is_shown(plan, words))
-        plan->cwd = words;
+    if (target != NULL)
+        add(plan, WISH_HOME, plan->home, target);
 }
 
-/* Home and working directory stand before all that was asked for: that may go over them, or into
+static void add_cwd(struct plan *plan)
+{
+    if (plan->cwd == NULL || strcmp(plan->cwd, "/") == 0 || present_choose(plan))
+        return;
+    if (!is_torn(plan, plan->cwd))
+        add(plan, WISH_CWD, plan->cwd, plan->cwd);
+}
+
+/* Home and present directory stand before all that was asked for: that may go over them, or into
    them.  Where another mount shows them they are none of their own, so that ranks in different
    directories of one filesystem can share a container. */
 static void add_callers(struct plan *plan, size_t before)
 {
     size_t own = plan->count;
 
-    if (plan->home != NULL && !is_shown(plan, plan->home))
-        add(plan, WISH_HOME, plan->home, plan->home);
-    choose_cwd(plan);
-    if (plan->cwd != NULL && strcmp(plan->cwd, "/") != 0 && !is_shown(plan, plan->cwd) &&
-        !is_torn(plan, plan->cwd))
-        add(plan, WISH_CWD, plan->cwd, plan->cwd);
+    add_home(plan);
+    add_cwd(plan);
     for (; own < plan->count; own++, before++) {
         struct wish wish = plan->wishes[own];
 
@@ -227,7 +213,7 @@ void plan_make(struct plan *plan, const struct job *job, const struct config *co
     choose_modules(plan, job);
     place_of_store(job, config, plan->store);
     plan->home = place_of_home(&plan->home_is_own);
-    plan->cwd = place_of_caller(plan->cwd_text);
+    plan->cwd = place_of_caller(plan->cwd_text, &plan->cwd_error);
     for (size_t at = 0; at < sizeof standard / sizeof standard[0]; at++) {
         struct wish *wish = add(plan, WISH_STANDARD, standard[at].path, standard[at].path);
 

@@ -37,11 +37,20 @@ struct wish {
     struct file_id id;        /* of the source, once binds_look has looked */
 };
 
+/* A symbolic link of the node that the container has, too, if the image has nothing there. */
+struct link {
+    const char *path, *text;
+};
+
 struct plan {
     uid_t uid;            /* the caller's on the node */
     char store[PATH_MAX]; /* absolute */
     char cwd_text[PATH_MAX];
     const char *home, *cwd; /* or NULL */
+    int cwd_error;          /* errno: why there is no cwd */
+    struct file_id here;    /* the present directory */
+    struct link *links;     /* by which the caller has come there */
+    size_t link_count, link_room;
     int home_is_own;
     const struct config *config;
     const struct module **modules; /* chosen, ended by NULL */

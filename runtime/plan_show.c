@@ -34,6 +34,10 @@ void plan_key(const struct plan *plan, FILE *out)
         if (wish->kind != WISH_CACHE)
             file_id_write(out, &wish->id, wish->kind == WISH_SPREAD);
     }
+    for (size_t at = 0; at < plan->link_count; at++) {
+        write_text(out, plan->links[at].path);
+        write_text(out, plan->links[at].text);
+    }
     fprintf(out, "writable %u,", plan->writable);
     write_etc(plan->config, out);
 }

@@ -143,6 +143,8 @@ int setting_of_file(struct config *config, const struct key *key, char *value,
     case KEY_CACHE_TYPES:
         words_split(&config->cache.types, value, BLANKS ",");
         return 0;
+    case KEY_LENIENT_WORKDIR:
+        return read_switch(&config->lenient_workdir, key, value, why);
     case KEY_CACHE_PATH:
         return read_path(&config->cache.path, key, value, why);
     default:

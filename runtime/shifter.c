@@ -268,7 +268,9 @@ int main(int argc, char **argv)
     enter_container(&launch);
     umask(mask);
     rlimits_restore();
-    command_enter_workdir(job, &launch.found.record, launch.plan.cwd);
+    environment_enter(&launch.environment,
+                      command_enter_workdir(job, &launch.found.record, &launch.plan),
+                      job->workdir_asked);
     MUST(privileges_drop(), "cannot drop privileges");
     hooks_run(launch.plan.modules);
     command_run(launch.command, launch.environment.list);

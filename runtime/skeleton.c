@@ -67,3 +67,17 @@ void skeleton_mount_point(const char *resolved)
     if (lstat(path, &status) < 0)
         bytes_write(path, "", 0);
 }
+
+void skeleton_new_link(const char *resolved, const char *target)
+{
+    char path[PATH_MAX], *slash;
+
+    path_format(path, "%s", resolved);
+    slash = strrchr(path, '/');
+    *slash = '\0';
+    if (slash > path)
+        skeleton_directory(path);
+    path_format(path, SKELETON_DIR "%s", resolved);
+    if (symlink(target, path) < 0 && errno != EEXIST)
+        fail(errno, NULL, "cannot make '%s' in the container", resolved);
+}

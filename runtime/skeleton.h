@@ -17,4 +17,7 @@ void skeleton_link(const char *resolved, const char *target);
 /* Make an empty file for a mount to go over, and the directories above it. */
 void skeleton_mount_point(const char *resolved);
 
+/* Make a symbolic link and the directories above it, unless there is something already. */
+void skeleton_new_link(const char *resolved, const char *target);
+
 #endif

@@ -150,6 +150,23 @@ static void plan_given(struct binds *binds, size_t at, const char *etc)
     make_target(bind);
 }
 
+/* Make the links by which the caller came to its present directory, where the image has nothing and
+   no mount lies; not in what is the container's own. */
+static void make_links(const struct binds *binds, const char *etc)
+{
+    const struct plan *plan = binds->plan;
+    char resolved[PATH_MAX];
+
+    for (size_t at = 0; at < plan->link_count; at++) {
+        const struct link *link = &plan->links[at];
+
+        if (inside_resolve(link->path, resolved) == 0 && !path_within(resolved, etc) &&
+            volume_forbidden(resolved, ASKED_BY_USER) == NULL &&
+            holder(binds, binds->count, resolved) == NULL)
+            skeleton_new_link(resolved, link->text);
+    }
+}
+
 void binds_plan(struct binds *binds, const char *etc)
 {
     char resolved[PATH_MAX];
@@ -167,6 +184,7 @@ void binds_plan(struct binds *binds, const char *etc)
         else
             plan_asked(binds, at, etc);
     }
+    make_links(binds, etc);
 }
 
 /* Where in the container the mount point that is open lies. */

@@ -145,7 +145,9 @@ def test_a_script_without_a_first_line_is_one_of_the_shells(
 def test_a_working_directory_that_is_not_there(shifter: Launcher, store: Path, image: Path) -> None:
     make_store(store, image, workdir="/absent")
     for option in ("-w", "--workdir=/absent", "--workdir=/etc/motd"):
-        done = shifter.run("-i", "test", option, "pwd")
+        said = fails(shifter, "-i", "test", option, "pwd")
+        assert re.match("shifter: cannot start in '/(absent|etc/motd)' in the container: ", said)
+        done = shifter.run("-i", "test", option, "--lenient-workdir", "pwd")
         assert (done.returncode, done.stdout) == (0, "/\n")
         assert re.fullmatch(
             r"shifter: cannot start in '/(absent|etc/motd)' in the container: "

@@ -229,28 +229,6 @@ def test_the_working_directory_can_be_chosen(shifter: Launcher) -> None:
     assert shifter.inside("pwd", cwd="/") == "/work\n"
 
 
-def test_a_directory_that_is_not_there_is_replaced_with_a_warning(
-    shifter: Launcher, store: Path, playground: Path
-) -> None:
-    use(shifter, store, squash.BUSYBOX)
-    done = shifter.run("-i", "test", "pwd", cwd="/")
-    assert (done.stdout, done.stderr) == ("/\n", "")
-    done = shifter.run("-i", "test", "pwd", cwd="/etc/security")
-    assert done.stdout == "/\n"
-    assert done.stderr == ("shifter: '/etc/security' is not in the container: starting in '/'\n")
-    use(shifter, store, squash.BUSYBOX, workdir="/work")
-    done = shifter.run("-i", "test", "pwd", cwd="/etc/security")
-    assert done.stdout == "/work\n"
-    assert "starting in '/work'" in done.stderr
-    gone = playground / "gone"
-    remove = ["/bin/sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone)]
-    gone.mkdir(mode=0o755)
-    os.chown(gone, UID, GID)
-    done = shifter.run("-i", "test", "pwd", before=remove)
-    assert done.stdout == "/work\n"
-    assert "the present directory" in done.stderr
-
-
 def test_a_namespace_can_be_made_inside(shifter: Launcher) -> None:
     # chroot would forbid it; so this shows that the root was changed in earnest.
     done = shifter.run("-i", "test", "/bin/busybox", "unshare", "-Ur", "/bin/sh", "-c", "id -u")

@@ -226,7 +226,8 @@ def test_a_working_directory_of_an_image_is_not_the_hosts(
                 pass_fds=[passed],
             )  # fmt: skip
             where = (number, options, done)
-            assert (done.returncode, done.stdout.split()) == (1, ["/", "../.."]), where
+            assert done.returncode in ((125, 1) if options else (1,)), where
+            assert done.stdout.split() == (["/", "../.."] if done.returncode == 1 else []), where
     os.close(passed)
 
 
