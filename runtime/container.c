@@ -36,6 +36,19 @@ void container_pass(const struct namespaces *namespaces)
 
 enum outcome { JOIN, CREATE, AGAIN, ALONE };
 
+/* The ranks that live are among those that were not read.  One of them is written down again, where
+   the next launches will look. */
+static enum outcome look_at_all(struct container *container)
+{
+    struct state state;
+
+    state_read_whole(&state, container->file);
+    if (state_open(&state, &container->namespaces) < 0)
+        return CREATE;
+    state_join(container->file, container->namespaces.rank);
+    return JOIN;
+}
+
 /* With a lock on the file: what is to be done. */
 static enum outcome look(struct container *container)
 {
@@ -49,10 +62,11 @@ static enum outcome look(struct container *container)
     if (state.key_length != container->key_length ||
         memcmp(state.key, container->key, state.key_length) != 0)
         return ALONE;
-    if (state_open(&state, &container->namespaces) < 0)
-        return CREATE;
-    state_join(container->file);
-    return JOIN;
+    if (state_open(&state, &container->namespaces) == 0) {
+        state_join(container->file, 0);
+        return JOIN;
+    }
+    return state.is_part ? look_at_all(container) : CREATE;
 }
 
 static int wait_for_lock(struct container *container, short type)

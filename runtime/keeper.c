@@ -248,7 +248,7 @@ static int make_known(struct keeping *keeping, struct keeper_place *place)
     if (file < 0)
         return -1;
     if (state_lock(file, F_RDLCK, 1) == 0 && state_is_there(file)) {
-        state_read(&state, file);
+        state_read_whole(&state, file);
         if (!state.ready || state.founder != keeping->founder ||
             (keeping->mount != 0 && state.mount != keeping->mount))
             close_place(place);

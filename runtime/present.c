@@ -209,5 +209,7 @@ int present_choose(struct plan *plan)
 
 int present_is_covered(const struct plan *plan, const char *path)
 {
-    return holder(plan, path) != NULL && holder(plan, path)->kind != WISH_CWD;
+    const struct wish *wish = holder(plan, path);
+
+    return wish != NULL && wish->kind != WISH_CWD;
 }

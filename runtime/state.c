@@ -14,6 +14,9 @@
 #define KEEPER_LINE "keeper %d %d %d %d\n"
 #define FIRST_LINE "shifter container 1\n"
 
+/* So many bytes of a container's file are read at its head, and half as many at its end. */
+enum { PART = 16 << 10 };
+
 int state_lock(int file, short type, int wait)
 {
     struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
@@ -89,18 +92,62 @@ void state_parse(struct state *state, const char *text, size_t length)
     state->lines = at;
 }
 
-void state_read(struct state *state, int file)
+static size_t size_of(int file)
 {
     struct stat status;
-    size_t size = fstat(file, &status) == 0 && status.st_size > 0 ? (size_t)status.st_size : 0;
-    char *text;
-    ssize_t got;
 
-    if (size > TEXT_MAX)
-        size = TEXT_MAX;
-    text = must_allocate(1, size + 1);
-    got = pread(file, text, size, 0);
-    state_parse(state, text, got < 0 ? 0 : (size_t)got);
+    return fstat(file, &status) == 0 && status.st_size > 0 ? (size_t)status.st_size : 0;
+}
+
+static size_t read_at(int file, char *text, size_t length, size_t offset)
+{
+    ssize_t got = pread(file, text, length, (off_t)offset);
+
+    return got < 0 ? 0 : (size_t)got;
+}
+
+void state_read_whole(struct state *state, int file)
+{
+    size_t size = size_of(file);
+    char *text = must_allocate(1, size + 1);
+
+    state_parse(state, text, read_at(file, text, size, 0));
+}
+
+/* The lines behind the first ones, up to the last of them that is whole. */
+static char *end_of_lines(char *text, size_t length)
+{
+    char *last = memrchr(text, '\n', length);
+
+    return last == NULL ? text : last + 1;
+}
+
+/* Each rank that joins adds a line.  The first ones name the founder and the keeper, and the last ones
+   those that most likely live: of a long file nothing else is read. */
+void state_read(struct state *state, int file)
+{
+    size_t size = size_of(file), got;
+    char *text, *end, *tail;
+
+    if (size <= PART) {
+        state_read_whole(state, file);
+        return;
+    }
+    text = must_allocate(1, 2 * PART + 1);
+    got = read_at(file, text, PART, 0);
+    end = end_of_lines(text, got);
+    got = read_at(file, end, PART / 2, size - PART / 2);
+    tail = memchr(end, '\n', got);
+    if (tail == NULL)
+        tail = end + got - 1;
+    got -= (size_t)(tail + 1 - end);
+    memmove(end, tail + 1, got);
+    end[got] = '\0';
+    state_parse(state, text, (size_t)(end - text) + got);
+    state->is_part = 1;
+    /* A key of many volumes. */
+    if (!state->ready)
+        state_read_whole(state, file);
 }
 
 static uint64_t inode_of(const char *path)
@@ -132,11 +179,12 @@ int state_write(int file, const char *key, size_t key_length, const struct keepe
     return put == (ssize_t)length ? 0 : -1;
 }
 
-void state_join(int file)
+void state_join(int file, pid_t other)
 {
-    char line[16];
-    int length = snprintf(line, sizeof line, "%d\n", getpid());
-    ssize_t ignored = write(file, line, (size_t)length);
+    char lines[32];
+    int length = other == 0 ? snprintf(lines, sizeof lines, "%d\n", getpid())
+                            : snprintf(lines, sizeof lines, "%d\n%d\n", other, getpid());
+    ssize_t ignored = write(file, lines, (size_t)length);
 
     (void)ignored;
 }
@@ -259,8 +307,10 @@ static int open_of_last(const struct state *state, struct namespaces *namespaces
         while (line > state->lines && line[-1] != '\n')
             line--;
         at = line;
-        if (take_pid(&at, end, &pid, '\n') && open_of_rank(state, namespaces, pid) == 0)
+        if (take_pid(&at, end, &pid, '\n') && open_of_rank(state, namespaces, pid) == 0) {
+            namespaces->rank = pid;
             return 1;
+        }
         end = line;
     }
     return 0;
@@ -270,6 +320,7 @@ int state_open(const struct state *state, struct namespaces *namespaces)
 {
     int found = open_of_first(state, namespaces);
 
+    namespaces->rank = 0;
     if (found == 0)
         found = open_of_last(state, namespaces);
     return found > 0 ? 0 : -1;

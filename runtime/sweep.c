@@ -31,7 +31,7 @@ static void sweep_one(const struct node *node, const char *name)
         return;
     /* Who is founding holds the lock. */
     if (state_lock(file, F_WRLCK, 0) == 0 && state_is_there(file)) {
-        state_read(&state, file);
+        state_read_whole(&state, file);
         if (!state.ready || state_open(&state, &namespaces) < 0) {
             unlinkat(node->directory, name, 0);
         } else {

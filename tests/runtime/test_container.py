@@ -543,3 +543,60 @@ def test_many_who_came_and_went_are_not_asked_for_by_the_next(
         assert done.stdout == "".join(namespaces)
         asked = [line for line in trace.read_text().splitlines() if "/proc/10" in line]
         assert len(asked) < 5, asked[:9]
+
+
+@pytest.mark.parametrize("lines_before", [0, 5_000, 150_000])
+def test_of_a_container_of_many_ranks_little_is_read(
+    shifter: Launcher, playground: Path, lines_before: int
+) -> None:
+    # The one rank that lives stands between many that have ended.
+    with rank(shifter) as (namespaces, pid):
+        (file,) = node_directory().glob("c.*")
+        lines = file.read_text().splitlines(keepends=True)
+        lines.remove(f"{pid}\n")
+        ended = [f"{number}\n" for number in range(2**30, 2**30 + 150_000)]
+        with file.open("w") as kept:
+            kept.writelines([*lines, *ended[:lines_before], f"{pid}\n", *ended])
+        trace = playground / "trace"
+        for attempt in range(3):
+            before = ("strace", "-o", str(trace), "-e", "trace=pread64")
+            done = shifter.run("-i", "test", "sh", "-c", NAMESPACES, before=before)
+            assert done.stdout == "".join(namespaces)
+            read = sum(
+                map(int, re.findall(r"^pread64.* = (\d+)$", trace.read_text(), re.MULTILINE))
+            )
+            # Once all lines are read; then the living one is among the last.
+            assert read < 100_000 or (attempt == 0 and lines_before > 0)
+
+
+def test_launches_in_another_pid_namespace_share_nothing(shifter: Launcher) -> None:
+    # A pid of one namespace names another process in the other, or none.
+    apart = ("unshare", "-Urpf", "--mount-proc", "--map-user", str(UID), "--map-group", str(UID))
+    with rank(shifter) as (first, _):
+        files = list(node_directory().glob("c.*"))
+        done = shifter.run("-i", "test", "sh", "-c", NAMESPACES, before=apart)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout != "".join(first)
+        assert list(node_directory().glob("c.*")) == files
+        with rank(shifter) as (second, _):
+            assert second == first
+
+
+def test_a_late_keeper_writes_into_no_file_of_another_container(
+    traceable: Launcher, foreign: Launcher
+) -> None:
+    # Its founder does not wait for it, ends, and another launch makes the container anew meanwhile.
+    # Its second write is the answer to its founder.
+    late = ("strace", "-D", "-f", "-b", "execve", "-o", "/dev/null",
+            "-e", "inject=write:delay_enter=2s:when=2")  # fmt: skip
+    # The tracer lives as long as the keeper, and so holds its output open.
+    with traceable.popen("-i", "test", "true", before=late, stdout=subprocess.DEVNULL) as founder:
+        assert founder.wait(20) == 0
+    (slow,) = keepers(traceable)
+    with rank(foreign) as (namespaces, _):
+        (file,) = node_directory().glob("c.*")
+        until("the first keeper is still there", lambda: not Path(f"/proc/{slow}").exists())
+        known = re.findall("^keeper .*", file.read_text(), re.MULTILINE)
+        assert len(known) == 1
+        assert not known[0].startswith(f"keeper {slow} ")
+        assert foreign.inside(NAMESPACES) == "".join(namespaces)
