@@ -4,8 +4,10 @@
 #include "fail.h"
 #include "files.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void check_path(const struct config *config, unsigned line, const char *path)
@@ -26,6 +28,23 @@ static void check_volumes(const struct config *config, const struct volumes *vol
         if (!volume->optional && !volume->cache)
             check_path(config, volume->line, volume->from);
     }
+}
+
+/* Files that containers will lack. */
+static void check_etc_files(const char *directory)
+{
+    DIR *files = directory != NULL ? opendir(directory) : NULL;
+    struct dirent *entry;
+
+    while (files != NULL && (entry = readdir(files)) != NULL) {
+        const char *path = path_join(directory, entry->d_name);
+        struct stat status;
+
+        if (stat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > SITE_FILE_MAX)
+            printf("'%s' is larger than %d MiB: no container has it\n", path, SITE_FILE_MAX >> 20);
+    }
+    if (files != NULL)
+        closedir(files);
 }
 
 /* A default that cannot be had ends every launch. */
@@ -53,6 +72,7 @@ void check_config(const char *path)
         printf("there is no udiRoot.conf\n");
     check_path(&config, 0, config.store);
     check_path(&config, 0, config.etc_path);
+    check_etc_files(config.etc_path);
     check_path(&config, 0, config.opt_udi_image);
     check_volumes(&config, &config.fs);
     for (size_t at = 0; at < config.modules.count; at++) {

@@ -1,5 +1,6 @@
 #include "etc.h"
 
+#include "accounts.h"
 #include "fail.h"
 #include "file_id.h"
 #include "files.h"
@@ -41,12 +42,13 @@ static int is_kept(const struct etc *etc, const char *name)
 static void read_one(struct etc *etc, const char *directory, const char *name)
 {
     size_t length;
-    char *bytes = bytes_read(path_join(directory, name), &length);
+    char *bytes = bytes_read_most(path_join(directory, name), SITE_FILE_MAX, &length);
 
     if (bytes != NULL)
         keep(etc, must_copy(name), bytes, length);
     else if (errno == EFBIG)
-        warn("'%s/%s' is larger than 1 MiB: the container has not got it", directory, name);
+        warn("'%s/%s' is larger than %d MiB: the container lacks it", directory, name,
+             SITE_FILE_MAX >> 20);
 }
 
 /* All files of the site's directory; passwd and group are sources, and not laid over. */
@@ -69,24 +71,27 @@ static void read_site(struct etc *etc, const char *directory)
     closedir(open_directory);
 }
 
+static int is_imported(const struct config *config, const struct line *line)
+{
+    for (size_t at = 0; at < config->users.count; at++)
+        if (line_has_name(line, config->users.list[at]))
+            return 1;
+    return 0;
+}
+
 /* The node's lines of the users that the site wants to be known in every container. */
 static char *imported_users(const struct config *config, const char *passwd)
 {
-    char *text = text_read(passwd), *rest = NULL, *found = NULL;
+    char *found = NULL;
     size_t length;
     FILE *out = open_memstream(&found, &length);
+    struct line line;
 
     if (out == NULL)
         fail(errno, NULL, "cannot go on");
-    for (char *line = text != NULL ? strtok_r(text, "\n", &rest) : NULL; line != NULL;
-         line = strtok_r(NULL, "\n", &rest)) {
-        char *name = strndup(line, strcspn(line, ":"));
-
-        if (name != NULL && words_have(&config->users, name))
-            fprintf(out, "%s\n", line);
-        free(name);
-    }
-    free(text);
+    while (line_next(&passwd, PASSWD_FIELDS, &line))
+        if (is_imported(config, &line))
+            fprintf(out, "%.*s\n", (int)(line.end - line.start), line.start);
     if (fclose(out) != 0)
         fail(errno, NULL, "cannot go on");
     return found;
@@ -106,8 +111,7 @@ void etc_read(struct etc *etc, const struct config *config, const struct identit
     if (config->populate_etc) {
         keep(etc, "nsswitch.conf", must_copy(NSSWITCH), strlen(NSSWITCH));
         keep(etc, "host.conf", must_copy(HOST_CONF), strlen(HOST_CONF));
-        etc->users = imported_users(config, who->passwd_path != NULL ? who->passwd_path
-                                                                     : "/etc/passwd");
+        etc->users = imported_users(config, who->passwd_file);
     }
 }
 
@@ -115,17 +119,15 @@ void etc_read(struct etc *etc, const struct config *config, const struct identit
    is no readable file there has none. */
 static const char *image_text(const char *described, const char *path)
 {
-    char resolved[PATH_MAX], at[PATH_MAX];
+    char resolved[PATH_MAX], at[PATH_MAX], shown[PATH_MAX];
     mode_t mode;
-    char *text = NULL;
 
     if (described != NULL)
         return described;
     mode = inside_resolve(path, resolved);
     path_format(at, IMAGE_DIR "%s", resolved);
-    if (S_ISREG(mode))
-        text = text_read(at);
-    return text != NULL ? text : must_copy("");
+    path_format(shown, "'%s' of the image", path);
+    return S_ISREG(mode) ? accounts_read(at, shown, IMAGE_FILE_MAX) : "";
 }
 
 static void write_text(const char *place, const char *name, const char *text)
@@ -146,10 +148,13 @@ void etc_name_sources(struct identity *who, const struct config *config)
     who->most_groups = (size_t)config->group_count;
     who->passwd_path = own_source(config, "passwd");
     who->group_path = own_source(config, "group");
+    who->shows_passwd = who->passwd_path != NULL && !config->populate_etc;
+    who->shows_group = who->group_path != NULL && !config->populate_etc;
+    who->needs_passwd = who->shows_passwd || (config->populate_etc && config->users.count > 0);
 }
 
-/* Who else is known in the container, beside the caller: whom the image knows, or, where the site
-   says so, nobody but a few of the node's users. */
+/* The caller, the users and groups of etcPath, and those of the image; or, where the site says so,
+   the caller and a few of the node's users alone. */
 static void write_identity(const struct etc *etc, const struct identity *who,
                            const struct description *description, const char *place)
 {

@@ -95,6 +95,60 @@ char *bytes_read(const char *path, size_t *length)
     return text;
 }
 
+/* Read to the end, which is expected after `expected` bytes. */
+static char *read_most(int fd, size_t expected, size_t most, size_t *length)
+{
+    size_t room = expected + 1;
+    char *text = malloc(room + 1), *larger;
+
+    *length = 0;
+    while (text != NULL) {
+        ssize_t got = read(fd, text + *length, room - *length);
+
+        if (got == 0) {
+            text[*length] = '\0';
+            return text;
+        }
+        if (got > 0)
+            *length += (size_t)got;
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 || *length > most) {
+            errno = got < 0 ? errno : EFBIG;
+            break;
+        }
+        if (*length == room) {
+            room *= 2;
+            larger = realloc(text, room + 1);
+            if (larger == NULL)
+                break;
+            text = larger;
+        }
+    }
+    free(text);
+    return NULL;
+}
+
+char *bytes_read_most(const char *path, size_t most, size_t *length)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat status;
+    char *text = NULL;
+    int error;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &status) == 0) {
+        errno = S_ISREG(status.st_mode) ? EFBIG : EINVAL;
+        if (S_ISREG(status.st_mode) && (uint64_t)status.st_size <= most)
+            text = read_most(fd, (size_t)status.st_size, most, length);
+    }
+    error = errno;
+    close(fd);
+    errno = error;
+    return text;
+}
+
 void text_write(const char *path, const char *text)
 {
     bytes_write(path, text, strlen(text));

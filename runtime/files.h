@@ -7,8 +7,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* No text file we read is larger: passwd, group, udiRoot.conf, a value of the index. */
+/* No text file we read is larger: udiRoot.conf, a value of the index. */
 enum { TEXT_MAX = 1 << 20 };
+
+/* Files for the container's /etc are larger at some sites: a million users are 60 MiB.  An image's
+   own ones are anybody's, and cost their reader memory. */
+enum { SITE_FILE_MAX = 64 << 20, IMAGE_FILE_MAX = 16 << 20 };
 
 /* Write a path into `path`; one that does not fit is a failure, never cut. */
 void path_format(char path[PATH_MAX], const char *format, ...)
@@ -26,6 +30,9 @@ char *text_read(const char *path);
 
 /* The same of a file that may hold NULs. */
 char *bytes_read(const char *path, size_t *length);
+
+/* The same of a file of at most `most` bytes. */
+char *bytes_read_most(const char *path, size_t most, size_t *length);
 
 /* The same of all that can be read from `fd`, whatever it is. */
 char *bytes_of(int fd, size_t *length);

@@ -3,15 +3,15 @@
 #include "accounts.h"
 #include "fail.h"
 #include "files.h"
+#include "unique.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { NAME_LONGEST = 32, LOOKUPS_MOST = 64 };
+enum { NAME_LONGEST = 32, LOOKUPS_MOST = 64, LINE_USUAL = 32 };
 
 static char *print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -130,15 +130,13 @@ enum index_answer identity_lookup(struct identity *who, int index, const char **
     return is_trouble(group) ? group : INDEX_FOUND;
 }
 
-void identity_from(struct identity *who, char *passwd, char *group, const char *user,
-                   const char *home)
+/* The host's line of the caller, or one that is made of a number. */
+static void take_user(struct identity *who, const char *passwd, const char *user,
+                      const char *home)
 {
     const char *rest = passwd;
     struct line line;
 
-    who->group_file = group;
-    if (who->name != NULL)
-        return;
     while (line_next(&rest, PASSWD_FIELDS, &line)) {
         if (line.number != who->uid)
             continue;
@@ -153,115 +151,192 @@ void identity_from(struct identity *who, char *passwd, char *group, const char *
         print("%s:x:%u:%u::%s:/bin/sh", who->name, who->uid, who->gid, who->home);
 }
 
-static int has_unknown_group(const struct identity *who)
+static void name_groups(struct identity *who)
 {
-    int unknown = known_name(who, who->gid) == NULL;
-
-    for (size_t at = 0; at < who->group_count && !unknown; at++)
-        unknown = known_name(who, who->groups[at]) == NULL;
-    return unknown;
+    group_names_begin(&who->names, who->gid, who->groups, who->group_count);
+    group_names_know(&who->names, who->known, who->known_count);
 }
 
-/* The text of a file, or "" if it is not needed or cannot be read. */
+void identity_from(struct identity *who, char *passwd, char *group, const char *user,
+                   const char *home)
+{
+    who->passwd_file = passwd;
+    who->group_file = group;
+    name_groups(who);
+    group_names_read(&who->names, group);
+    group_names_make(&who->names);
+    if (who->name == NULL)
+        take_user(who, passwd, user, home);
+}
+
 static char *read_if(int needed, const char *path)
 {
-    char *text = needed ? text_read(path) : NULL;
+    char shown[PATH_MAX];
 
-    return text != NULL ? text : must_copy("");
+    path_format(shown, "'%s'", path);
+    return needed ? accounts_read(path, shown, SITE_FILE_MAX) : must_copy("");
 }
 
 void identity_read(struct identity *who)
 {
     const char *passwd = who->passwd_path != NULL ? who->passwd_path : "/etc/passwd";
     const char *group = who->group_path != NULL ? who->group_path : "/etc/group";
+    int is_complete;
 
-    identity_from(who, read_if(who->name == NULL, passwd),
-                  read_if(has_unknown_group(who), group), getenv("USER"), getenv("HOME"));
+    name_groups(who);
+    is_complete = group_names_are_complete(&who->names);
+    free(who->names.list);
+    identity_from(who, read_if(who->name == NULL || who->needs_passwd, passwd),
+                  read_if(!is_complete || who->shows_group, group), getenv("USER"),
+                  getenv("HOME"));
+}
+
+/* One of the container's files: its text so far, and whom it names. */
+struct draft {
+    char *text;
+    size_t length, room;
+    struct unique taken;
+    uint32_t source; /* the file that is read: 1 is the caller's own lines */
+};
+
+/* Begin one that is made of the texts, of which one may be NULL, and `own` lines. */
+static void draft_begin(struct draft *draft, const char *host, const char *image, size_t own)
+{
+    size_t length = (host != NULL ? strlen(host) : 0) + strlen(image);
+
+    *draft = (struct draft){.source = 1};
+    unique_begin(&draft->taken, own + length / LINE_USUAL);
+}
+
+static void put(struct draft *draft, const char *bytes, size_t length)
+{
+    while (draft->room - draft->length <= length) {
+        draft->room = draft->room == 0 ? 4096 : 2 * draft->room;
+        draft->text = realloc(draft->text, draft->room);
+        if (draft->text == NULL)
+            fail(ENOMEM, NULL, "cannot go on");
+    }
+    memcpy(draft->text + draft->length, bytes, length);
+    draft->length += length;
+    draft->text[draft->length] = '\0';
+}
+
+static void put_line(struct draft *draft, const char *start, const char *end)
+{
+    put(draft, start, (size_t)(end - start));
+    put(draft, "\n", 1);
+}
+
+static int claim(struct draft *draft, const struct line *line)
+{
+    return unique_add(&draft->taken, line->start, line_name_length(line), line->number,
+                      draft->source);
+}
+
+/* Take the lines of a file that contradict none that is there. */
+static void put_file(struct draft *draft, const char *text, int fields)
+{
+    struct line line;
+
+    draft->source++;
+    while (line_next(&text, fields, &line))
+        if (claim(draft, &line))
+            put_line(draft, line.start, line.end);
+}
+
+/* The same without members, and without root's, as Shifter shows a site's groups. */
+static void put_group_names(struct draft *draft, const char *text)
+{
+    struct line line;
+
+    draft->source++;
+    while (line_next(&text, GROUP_FIELDS, &line))
+        if (line.number != 0 && claim(draft, &line))
+            put_line(draft, line.start, line.field[3]);
+}
+
+static char *draft_end(struct draft *draft)
+{
+    unique_end(&draft->taken);
+    return draft->text != NULL ? draft->text : must_copy("");
 }
 
 char *identity_passwd(const struct identity *who, const char *image_passwd)
 {
-    char *text = NULL;
-    size_t length = 0;
-    FILE *out = open_memstream(&text, &length);
-    struct line line;
+    struct draft draft;
 
-    if (out == NULL)
-        fail(errno, NULL, "cannot go on");
-    while (line_next(&image_passwd, PASSWD_FIELDS, &line))
-        if (line.number != who->uid && !line_has_name(&line, who->name))
-            fprintf(out, "%.*s\n", (int)(line.end - line.start), line.start);
-    fprintf(out, "%s\n", who->passwd);
-    if (fclose(out) != 0)
-        fail(errno, NULL, "cannot go on");
-    return text;
+    draft_begin(&draft, who->shows_passwd ? who->passwd_file : NULL, image_passwd, 1);
+    unique_add(&draft.taken, who->name, strlen(who->name), who->uid, draft.source);
+    if (who->shows_passwd)
+        put_file(&draft, who->passwd_file, PASSWD_FIELDS);
+    put_file(&draft, image_passwd, PASSWD_FIELDS);
+    put_line(&draft, who->passwd, who->passwd + strlen(who->passwd));
+    return draft_end(&draft);
 }
 
-/* What a group is called by the index or the host, or a name made of its number. */
-static char *group_name(const struct identity *who, gid_t gid)
+/* A group under the name `name`, unless one of both is taken. */
+static int claim_name(struct draft *draft, const char *name, gid_t gid)
 {
-    const char *known = known_name(who, gid), *rest = who->group_file;
-    struct line line;
-
-    if (known != NULL)
-        return must_copy(known);
-    while (line_next(&rest, GROUP_FIELDS, &line))
-        if (line.number == gid)
-            return line_field(&line, 0);
-    return print("g%u", gid);
+    return unique_add(&draft->taken, name, strlen(name), gid, draft->source);
 }
 
-/* The caller's groups, each once, the primary one first. */
-struct groups {
-    size_t count;
-    struct {
-        gid_t gid;
-        char *name;
-    } *list;
-};
-
-static void add_group(const struct identity *who, struct groups *groups, gid_t gid)
+/* A group of the caller's under its own name, or, where that is another's, under one that is made of
+   its number; returns the name, or NULL. */
+static const char *claim_group(const struct identity *who, struct draft *draft, gid_t gid)
 {
-    if (who->most_groups > 0 && groups->count > who->most_groups)
-        return;
-    for (size_t at = 0; at < groups->count; at++)
-        if (groups->list[at].gid == gid)
-            return;
-    groups->list[groups->count].gid = gid;
-    groups->list[groups->count++].name = group_name(who, gid);
+    const char *name = group_names_find(&who->names, gid);
+
+    draft->source++;
+    if (claim_name(draft, name, gid))
+        return name;
+    name = print("g%u", gid);
+    return claim_name(draft, name, gid) ? name : NULL;
 }
 
-static int contradicts(const struct groups *groups, const struct line *line)
+/* Those of the caller's groups that are written, the primary one first. */
+static size_t claim_groups(const struct identity *who, struct draft *draft,
+                           struct snapshot_group *own)
 {
-    for (size_t at = 0; at < groups->count; at++)
-        if (line->number == groups->list[at].gid || line_has_name(line, groups->list[at].name))
-            return 1;
-    return 0;
+    size_t count = 1;
+
+    own[0] = (struct snapshot_group){who->gid, claim_group(who, draft, who->gid)};
+    for (size_t at = 0; at < who->group_count; at++) {
+        gid_t gid = who->groups[at];
+
+        if (who->most_groups > 0 && count > who->most_groups)
+            break;
+        own[count] = (struct snapshot_group){gid, claim_group(who, draft, gid)};
+        count += own[count].name != NULL;
+    }
+    return count;
+}
+
+static void put_group(struct draft *draft, const struct snapshot_group *group, const char *member)
+{
+    char room[DIGITS_ROOM];
+    const char *digits = digits_of(group->gid, room);
+
+    put(draft, group->name, strlen(group->name));
+    put(draft, ":x:", 3);
+    put(draft, digits, strlen(digits));
+    put(draft, ":", 1);
+    put_line(draft, member, member + strlen(member));
 }
 
 char *identity_group(const struct identity *who, const char *image_group)
 {
-    char *text = NULL;
-    size_t length = 0;
-    FILE *out = open_memstream(&text, &length);
-    struct groups groups = {0, must_allocate(who->group_count + 1, sizeof *groups.list)};
-    struct line line;
+    struct snapshot_group *own = must_allocate(who->group_count + 1, sizeof *own);
+    struct draft draft;
+    size_t count;
 
-    if (out == NULL)
-        fail(errno, NULL, "cannot go on");
-    add_group(who, &groups, who->gid);
-    for (size_t at = 0; at < who->group_count; at++)
-        add_group(who, &groups, who->groups[at]);
-    while (line_next(&image_group, GROUP_FIELDS, &line))
-        if (!contradicts(&groups, &line))
-            fprintf(out, "%.*s\n", (int)(line.end - line.start), line.start);
-    for (size_t at = 0; at < groups.count; at++)
-        fprintf(out, "%s:x:%u:%s\n", groups.list[at].name, groups.list[at].gid,
-                at > 0 ? who->name : "");
-    if (fclose(out) != 0)
-        fail(errno, NULL, "cannot go on");
-    for (size_t at = 0; at < groups.count; at++)
-        free(groups.list[at].name);
-    free(groups.list);
-    return text;
+    draft_begin(&draft, who->shows_group ? who->group_file : NULL, image_group,
+                who->group_count + 1);
+    count = claim_groups(who, &draft, own);
+    if (who->shows_group)
+        put_group_names(&draft, who->group_file);
+    put_file(&draft, image_group, GROUP_FIELDS);
+    for (size_t at = 0; at < count; at++)
+        put_group(&draft, &own[at], at > 0 ? who->name : "");
+    free(own);
+    return draft_end(&draft);
 }

@@ -7,6 +7,7 @@
 #ifndef SHIFTER_IDENTITY_H
 #define SHIFTER_IDENTITY_H
 
+#include "group_names.h"
 #include "index.h"
 #include "snapshot.h"
 
@@ -23,9 +24,12 @@ struct identity {
     const char *home;             /* in that line; may be empty */
     struct snapshot_group *known; /* what the index calls groups */
     size_t known_count;
-    char *group_file; /* the host's, or "" */
-    /* For who sets them after identity_begin: */
+    char *passwd_file, *group_file; /* the host's texts, or "" */
+    struct group_names names;       /* what the caller's groups are called */
+    /* Set by the caller of identity_begin: */
     const char *passwd_path, *group_path; /* the host's files; NULL: those of /etc */
+    int needs_passwd;              /* the host's passwd is read in any case */
+    int shows_passwd, shows_group; /* all lines of the host's files go into the container */
     size_t most_groups; /* so many are written beside the primary one; 0: all */
 };
 
@@ -43,8 +47,9 @@ void identity_read(struct identity *who);
 void identity_from(struct identity *who, char *passwd, char *group, const char *user,
                    const char *home);
 
-/* The container's files: the image's well-formed lines without those that would contradict the
-   caller's, then the caller's.  From malloc. */
+/* The container's files, from malloc.  The caller's own lines count most, then the host's, if they
+   are shown, then the image's; a line that contradicts one which counts more is left out.  The
+   host's groups are shown without members: what the caller is in, the kernel has said. */
 char *identity_passwd(const struct identity *who, const char *image_passwd);
 char *identity_group(const struct identity *who, const char *image_group);
 
