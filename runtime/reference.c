@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LONGEST = 255, TAG_LONGEST = 128, DIGITS_OF_SHA256 = 64 };
+enum { LONGEST = 255, TAG_LONGEST = 128 };
 
 /* A piece of the user's text; pieces are cut out of it, never copied. */
 struct piece {
@@ -47,14 +47,23 @@ static struct piece drop(struct piece piece, size_t count)
     return (struct piece){piece.start + count, piece.length - count};
 }
 
-static int is_sha256(struct piece piece)
+static int is_hex_digits(struct piece piece)
 {
-    if (piece.length != DIGITS_OF_SHA256)
-        return 0;
     for (size_t at = 0; at < piece.length; at++)
         if (!is_hex(piece.start[at]))
             return 0;
     return 1;
+}
+
+static int is_sha256(struct piece piece)
+{
+    return piece.length == ID_DIGITS && is_hex_digits(piece);
+}
+
+/* An id, or enough of its beginning. */
+static int is_id(struct piece piece)
+{
+    return piece.length >= ID_DIGITS_LEAST && piece.length <= ID_DIGITS && is_hex_digits(piece);
 }
 
 static int is_digest(struct piece piece)
@@ -221,7 +230,7 @@ int reference_normalise(const char *text, char key[REFERENCE_MAX])
     const char *library;
     int length;
 
-    if (begins(rest, "id:") && is_sha256(drop(rest, strlen("id:")))) {
+    if (begins(rest, "id:") && is_id(drop(rest, strlen("id:")))) {
         memcpy(key, text, rest.length + 1);
         return 0;
     }
@@ -248,4 +257,14 @@ int reference_normalise(const char *text, char key[REFERENCE_MAX])
                       library, (int)rest.length, rest.start, digest.start != NULL ? '@' : ':',
                       (int)tag.length, tag.start);
     return length > 0 && length < REFERENCE_MAX ? 0 : -1;
+}
+
+int reference_is_id(const char *key)
+{
+    return strncmp(key, "id:", 3) == 0;
+}
+
+int reference_is_id_prefix(const char *key)
+{
+    return reference_is_id(key) && strlen(key) < ID_KEY_LENGTH;
 }

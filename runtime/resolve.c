@@ -3,16 +3,20 @@
 #include "fail.h"
 #include "file_id.h"
 #include "files.h"
+#include "id_prefix.h"
 #include "memo.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NAME_HINT "write NAME:TAG or REGISTRY/NAME:TAG, for example ubuntu:24.04"
+#define ID_HINT "an image id has 64 digits 0-9a-f; its first 4 may be enough"
 #define DAMAGED_HINT "tell the administrator of the store: shifter-admin verify"
 
 enum { FIRST_PAUSE_MS = 20, PATIENCE_MS = 5000 };
@@ -44,7 +48,9 @@ static _Noreturn void no_image(const struct resolution *found, enum index_answer
                                const char *why)
 {
     if (answer == INDEX_ABSENT)
-        fail(0, hint("get it with: shifterimg pull %s", found->job->image),
+        fail(0, reference_is_id(found->key) ? "see the ids with: shifterimg images --json"
+                                           : hint("get it with: shifterimg pull %s",
+                                                  found->job->image),
              "no image '%s' in the store '%s'", found->key, found->store);
     if (answer == INDEX_EMPTY)
         fail(0, hint("fill it with: shifterimg pull %s",
@@ -77,7 +83,8 @@ static int look_up(struct resolution *found, struct memo *memo)
 {
     enum index_answer answer;
 
-    found->index = index_open(&found->newest);
+    if (found->index < 0)
+        found->index = index_open(&found->newest);
     if (found->index < 0)
         return -1;
     answer = index_find(found->index, found->key, &memo->value);
@@ -101,19 +108,102 @@ static int is_remembered(struct resolution *found, const struct memo *memo)
                RECORD_READ;
 }
 
-static int try(struct resolution *found, const struct node *node)
+static _Noreturn void fail_ambiguous(const struct resolution *found, const struct id_keys *keys)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+
+    if (out == NULL)
+        fail(errno, NULL, "cannot go on");
+    for (size_t at = 0; at < keys->count && at < ID_KEYS_SHOWN; at++)
+        fprintf(out, "%s%s", at > 0 ? ", " : "", keys->keys[at]);
+    if (fclose(out) != 0)
+        fail(errno, NULL, "cannot go on");
+    fail(0, hint("write more digits: %s%s", text, keys->count > ID_KEYS_SHOWN ? ", ..." : ""),
+         "%zu images in the store '%s' begin with '%s'", keys->count, found->store, found->key);
+}
+
+/* Find in the index which one id begins with the key; -1 and errno if the filesystem gave an
+   error. */
+static int look_up_prefix(struct resolution *found, struct id_keys *keys)
+{
+    enum index_answer answer;
+    const char *why;
+
+    found->index = index_open(&found->newest);
+    if (found->index < 0)
+        return -1;
+    answer = id_prefix_find(found->store, found->index, found->key, keys, &why);
+    if (answer == INDEX_UNREADABLE)
+        return -1;
+    if (answer != INDEX_FOUND)
+        no_image(found, answer, why);
+    if (keys->count == 0)
+        no_image(found, INDEX_ABSENT, "");
+    if (keys->count > 1)
+        fail_ambiguous(found, keys);
+    return 0;
+}
+
+/* What the node remembers of the beginning holds in its generation: the next one may have other
+   images that begin so. */
+static int is_remembered_prefix(const struct resolution *found, const struct memo *memo)
+{
+    return memo->generation == found->newest.number && memo->directory == found->directory &&
+           memo->value.length == ID_KEY_LENGTH &&
+           strncmp(memo->value.bytes, found->key, strlen(found->key)) == 0;
+}
+
+/* Make the key that of the one image whose id begins so; -1 and errno as above. */
+static int complete(struct resolution *found, const struct node *node)
 {
     struct memo memo = {.value = {NULL, 0, ""}};
     int kept = memo_read(node, found->store, found->key, &memo);
-    enum index_answer answer;
+    struct id_keys keys;
+    enum index_answer answer = list(found);
 
-    found->newest = (struct generation){-1, memo.generation, ""};
-    found->directory = memo.directory;
-    found->index = -1;
+    if (answer == INDEX_UNREADABLE)
+        return -1;
+    if (answer != INDEX_FOUND)
+        no_image(found, answer, "");
+    if (!kept || !is_remembered_prefix(found, &memo)) {
+        if (look_up_prefix(found, &keys) < 0)
+            return -1;
+        memo.generation = found->newest.number;
+        memo.directory = found->directory;
+        memo.value = (struct value){keys.keys[0], ID_KEY_LENGTH, ""};
+        memo_write(node, found->store, found->key, &memo);
+    }
+    memcpy(found->key, memo.value.bytes, ID_KEY_LENGTH);
+    found->key[ID_KEY_LENGTH] = '\0';
+    return 0;
+}
+
+/* List the generations, unless that has been done. */
+static enum index_answer list_once(struct resolution *found)
+{
+    return found->newest.directory < 0 ? list(found) : INDEX_FOUND;
+}
+
+static int try(struct resolution *found, const struct node *node)
+{
+    struct memo memo = {.value = {NULL, 0, ""}};
+    enum index_answer answer;
+    int kept;
+
+    found->newest.directory = found->index = -1;
+    if (reference_is_id_prefix(found->key) && complete(found, node) < 0)
+        return -1;
+    kept = memo_read(node, found->store, found->key, &memo);
+    if (found->newest.directory < 0) {
+        found->newest.number = memo.generation;
+        found->directory = memo.directory;
+    }
     /* An id means the same in every generation of every store. */
-    if (kept && strncmp(found->key, "id:", 3) == 0 && is_remembered(found, &memo))
+    if (kept && reference_is_id(found->key) && is_remembered(found, &memo))
         return 0;
-    answer = list(found);
+    answer = list_once(found);
     if (answer == INDEX_UNREADABLE)
         return -1;
     if (answer != INDEX_FOUND)
@@ -180,7 +270,7 @@ void resolve_begin(struct resolution *found, const struct job *job, const char *
     found->job = job;
     found->newest.directory = found->index = -1;
     if (job->image != NULL && reference_normalise(job->image, found->key) < 0)
-        fail(0, NAME_HINT, "not an image name: '%s'", job->image);
+        fail(0, reference_is_id(job->image) ? ID_HINT : NAME_HINT, "not an image name: '%s'", job->image);
     path_format(found->store, "%s", store);
 }
 

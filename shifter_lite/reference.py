@@ -23,6 +23,8 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OTHER_DIGEST = re.compile(r"(sha384|sha512):[0-9a-f]+")
 _ID = re.compile(r"[0-9a-f]{64}")
+# So much of an id may stand for it, where it is that of one image only.
+_ID_PREFIX = re.compile(r"id:[0-9a-f]{4,63}")
 # Of a path, and of a domain.
 _LONGEST = 255
 
@@ -35,6 +37,11 @@ def is_digest(text: str) -> bool:
 def is_id(text: str) -> bool:
     """Return whether TEXT is the id of an image: 64 lower-case hex digits."""
     return _ID.fullmatch(text) is not None
+
+
+def is_id_prefix(key: str) -> bool:
+    """Return whether KEY, one of the index's, is the beginning of an image's."""
+    return _ID_PREFIX.fullmatch(key) is not None
 
 
 def is_domain(text: str) -> bool:
@@ -102,9 +109,11 @@ class Reference:
 
 
 def index_key(text: str) -> str:
-    """Return the key in the index for TEXT, a name or ``id:`` and an image id."""
-    if text.startswith("id:") and is_id(text[3:]):
+    """Return the key in the index for TEXT, a name or ``id:`` and an image id, or its beginning."""
+    if is_id_prefix(text) or (text.startswith("id:") and is_id(text[3:])):
         return text
+    if text.startswith("id:"):
+        raise _bad(text, "an image id has 64 digits 0-9a-f; its first 4 may be enough")
     return str(Reference.parse(text))
 
 
@@ -114,7 +123,7 @@ def _without_type(text: str) -> str:
     if colon and kind in ("custom", "local"):
         raise _bad(text, f"images of Shifter's type {kind!r} do not exist here")
     if colon and kind == "id":
-        raise _bad(text, "an image id is 64 lower-case hex digits; see 'shifterimg lookup'")
+        raise _bad(text, "here the image's name is needed; see 'shifterimg images'")
     if colon and kind == "docker" and re.search("[:/@]", rest) and not rest.startswith("//"):
         return rest
     return text

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,28 @@ def test_a_name_moves_to_a_newer_image(index: Path) -> None:
     publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
     publish.publish(index, {"a:1": entry(2)}, store=STORE, mark=MARK, renew=may)
     assert resolve.lookup(index, "a:1") == entry(2)
+
+
+def test_the_beginning_of_an_id_stands_for_the_one_published_image_that_has_it(
+    index: Path,
+) -> None:
+    ids = ["ab01" + "0" * 60, "ab01" + "1" * 60, "ab02" + "2" * 60, "ab03" + "3" * 60]
+    images = index.parent / "images" / "ab"
+    images.mkdir(parents=True)
+    for image_id in ids:
+        (images / f"{image_id}.squashfs").touch()
+        (images / f"{image_id}.json").touch()
+    published = {f"id:{image_id}": replace(entry(), id=image_id) for image_id in ids[:3]}
+    publish.publish(index, published, store=STORE, mark=MARK, renew=may)
+    assert resolve.lookup(index, "id:ab02").id == ids[2]
+    assert resolve.lookup(index, "id:ab010").id == ids[0]
+    with pytest.raises(NotFound, match="2 images in the store begin with 'id:ab01'") as caught:
+        resolve.lookup(index, "id:ab01")
+    assert caught.value.hint == f"write more digits: id:{ids[0]}, id:{ids[1]}"
+    for absent in ("id:ab03", "id:ab04", "id:cd00"):
+        with pytest.raises(NotFound, match=f"no image '{absent}'") as caught:
+            resolve.lookup(index, absent)
+        assert caught.value.hint == "see the ids with: shifterimg images --json"
 
 
 def test_absent_empty_and_missing_are_told_apart(index: Path) -> None:

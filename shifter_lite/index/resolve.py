@@ -17,12 +17,15 @@ from pathlib import Path
 from shifter_lite.errors import Damaged, NoStore, NotFound
 from shifter_lite.index import cdb
 from shifter_lite.records import Entry, Fields, unseal
+from shifter_lite.reference import is_id, is_id_prefix
 
 META = b"\0meta"
 _GENERATION = re.compile(r"images\.([0-9]{10,19})\.cdb")
 # A node's caches may show a generation that is gone, or gone for a moment.
 _PASSING = (errno.ESTALE, errno.ENOENT, errno.EIO)
 _PATIENCE = 5.0
+# Of several images whose ids begin alike.
+_SHOWN = 3
 
 
 def generation_name(number: int) -> str:
@@ -113,7 +116,39 @@ def _open_newest(index: Path) -> tuple[int, int] | None:
 def lookup(index: Path, key: str) -> Entry:
     """Return the newest entry of KEY, a normalised name; raises NotFound, NoStore or Damaged."""
     with newest(index) as opened:
+        if opened and is_id_prefix(key):
+            key = _complete(opened, index.parent / "images" / key[3:5], key)
         entry = opened.find(key) if opened else None
     if entry is None:
-        raise NotFound(f"no image {key!r} in the store", hint=f"get it with: shifterimg pull {key}")
+        raise _not_found(key)
     return entry
+
+
+def _complete(opened: Index, images: Path, prefix: str) -> str:
+    """Return the one key in OPENED that begins with PREFIX; a file in IMAGES may be unpublished."""
+    try:
+        names = sorted(os.listdir(images))
+    except FileNotFoundError:
+        names = []
+    ids = (name.removesuffix(".squashfs") for name in names if name.endswith(".squashfs"))
+    keys = [f"id:{image_id}" for image_id in ids if is_id(image_id)]
+    found = [key for key in keys if key.startswith(prefix) and opened.find(key)]
+    if not found:
+        raise _not_found(prefix)
+    if len(found) > 1:
+        some = ", ".join(found[:_SHOWN] + ["..."] * (len(found) > _SHOWN))
+        raise NotFound(
+            f"{len(found)} images in the store begin with {prefix!r}",
+            hint=f"write more digits: {some}",
+        )
+    return found[0]
+
+
+def _not_found(key: str) -> NotFound:
+    is_name = not key.startswith("id:")
+    hint = (
+        f"get it with: shifterimg pull {key}"
+        if is_name
+        else "see the ids with: shifterimg images --json"
+    )
+    return NotFound(f"no image {key!r} in the store", hint=hint)
