@@ -24,6 +24,22 @@
 
 enum { WRITABLE_DEFAULT = 50 };
 
+/* What no launch can change. */
+static void try_identity(const struct visit *visit)
+{
+    struct identity who;
+    size_t others = 0;
+
+    (void)visit;
+    identity_begin(&who);
+    for (size_t at = 0; at < who.group_count; at++)
+        others += who.groups[at] != who.gid ? 1 : 0;
+    printf("one of each in a container (docs/differences.md)\n");
+    if (others > 0)
+        printf("%zu other %s of yours in force there, and shown as nogroup\n", others,
+               others == 1 ? "group is" : "groups are");
+}
+
 static void try_node(const struct visit *visit)
 {
     struct node node;
@@ -173,6 +189,7 @@ static void try_image(const struct visit *visit)
 const struct probe probes[] = {
     {"kernel", NULL, 0, try_kernel},
     {USER, NULL, 1, try_user},
+    {"users and groups", USER, 0, try_identity},
     {"mount namespaces", USER, 1, try_mount},
     {"FUSE", "mount namespaces", 1, try_fuse},
     {"newer calls", "mount namespaces", 0, try_calls},

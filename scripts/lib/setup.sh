@@ -5,7 +5,7 @@
 building=(gcc libc6-dev libzstd-dev make musl-dev python3 python3-venv)
 running=(squashfuse)
 serving=(docker-registry mmdebstrap)
-testing=(apparmor busybox-static charliecloud-runtime e2fsprogs fuse3 glusterfs-client munge openssl shellcheck skopeo slurm-wlm squashfs-tools squashfs-tools-ng strace tinycdb umoci xfsprogs)
+testing=(apparmor busybox-static charliecloud-runtime e2fsprogs fakeroot fuse3 glusterfs-client munge openssl rsync shellcheck skopeo slurm-wlm squashfs-tools squashfs-tools-ng strace tinycdb umoci xfsprogs)
 comparing=(bubblewrap charliecloud-builders podman)
 # mmdebstrap of an ordinary user needs user namespaces with many ids.
 ((UID == 0)) || serving+=(uidmap)

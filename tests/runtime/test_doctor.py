@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.conftest import UID, Launcher
+from tests.runtime.conftest import GID, UID, Launcher
 from tests.runtime.store import DIGEST, cdb
 from tests.runtime.test_errors import changed_node, needs_root
 
@@ -38,6 +38,21 @@ def test_on_a_good_node_all_is_well_and_nothing_is_left(shifter: Launcher) -> No
     assert not [path for path in ("/dev/shm", "/tmp") if Path(path, f"shifter_lite.{UID}").exists()]
     assert re.search(r"^ok    image: 'test' is [0-9a-f]{64}$", text, re.MULTILINE)
     assert f"'{shifter.store}': generation 1, 2 entries" in text
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [(1, "1 other group is"), (3, "3 other groups are")],
+)
+def test_it_says_how_many_groups_have_no_number_in_containers(
+    shifter: Launcher, count: int, says: str
+) -> None:
+    line = "ok    users and groups: one of each in a container (docs/differences.md)\n"
+    assert f"{line}ok " in asked(shifter)[2]
+    # The primary group may be among them.
+    shifter.groups = [GID, *range(GID + 1, GID + 1 + count)]
+    assert f"{line}      {says} of yours in force there, and shown as nogroup" in asked(shifter)[2]
 
 
 def test_it_needs_no_image(shifter: Launcher) -> None:
