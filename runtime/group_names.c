@@ -14,19 +14,31 @@ static int compare(const void *one, const void *other)
     return (left > right) - (left < right);
 }
 
+/* The kernel keeps groups in order, as a rule. */
+static void sort(struct snapshot_group *list, size_t count)
+{
+    for (size_t at = 1; at < count; at++)
+        if (list[at - 1].gid > list[at].gid) {
+            qsort(list, count, sizeof *list, compare);
+            return;
+        }
+}
+
 void group_names_begin(struct group_names *names, gid_t gid, const gid_t *groups, size_t count)
 {
-    size_t kept = 0;
+    struct snapshot_group *list = must_allocate(count + 1, sizeof *list);
+    size_t before = 0, kept = 0;
 
-    names->list = must_allocate(count + 1, sizeof *names->list);
-    names->list[0].gid = gid;
+    while (before < count && groups[before] < gid)
+        before++;
     for (size_t at = 0; at < count; at++)
-        names->list[at + 1].gid = groups[at];
-    qsort(names->list, count + 1, sizeof *names->list, compare);
+        list[at < before ? at : at + 1].gid = groups[at];
+    list[before].gid = gid;
+    sort(list, count + 1);
     for (size_t at = 1; at <= count; at++)
-        if (names->list[at].gid != names->list[kept].gid)
-            names->list[++kept] = names->list[at];
-    names->count = kept + 1;
+        if (list[at].gid != list[kept].gid)
+            list[++kept] = list[at];
+    *names = (struct group_names){list, kept + 1};
 }
 
 static struct snapshot_group *find(const struct group_names *names, gid_t gid)

@@ -19,12 +19,14 @@ struct unique_slot {
 static uint64_t hash_bytes(uint64_t base, const char *bytes, size_t length)
 {
     uint64_t hash = length + 1;
+    uint32_t digit = 0;
 
-    for (size_t at = 0; at < length; at += 3) {
-        uint32_t three = 0;
-
-        memcpy(&three, bytes + at, length - at < 3 ? length - at : 3);
-        hash = (hash * base + three) % PRIME;
+    for (size_t at = 0; at < length; at++) {
+        digit = digit << 8 | (unsigned char)bytes[at];
+        if (at % 3 == 2 || at + 1 == length) {
+            hash = (hash * base + digit) % PRIME;
+            digit = 0;
+        }
     }
     return hash * 0x9e3779b97f4a7c15u >> 32;
 }
