@@ -40,8 +40,12 @@ static void check_etc_files(const char *directory)
         const char *path = path_join(directory, entry->d_name);
         struct stat status;
 
-        if (stat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > SITE_FILE_MAX)
+        if (stat(path, &status) < 0 || !S_ISREG(status.st_mode))
+            continue;
+        if (status.st_size > SITE_FILE_MAX)
             printf("'%s' is larger than %d MiB: no container has it\n", path, SITE_FILE_MAX >> 20);
+        else if ((status.st_mode & S_IROTH) == 0)
+            printf("'%s' cannot be read by all users: their containers lack it\n", path);
     }
     if (files != NULL)
         closedir(files);

@@ -255,6 +255,10 @@ def test_a_passwd_that_the_caller_cannot_read_is_named(shifter: Launcher, etc: P
     (etc / "passwd").touch(mode=0o600)
     done = shifter.run("--image=test", "true")
     assert f"cannot read '{etc}/passwd', so its names are not known in the container" in done.stderr
+    (etc / "motd").touch(mode=0o640)
+    said = shifter.run("--check-config").stdout
+    for name in ("passwd", "motd"):
+        assert f"'{etc}/{name}' cannot be read by all users: their containers lack it\n" in said
 
 
 def test_one_odd_line_does_not_hide_others(shifter: Launcher, etc: Path) -> None:
