@@ -116,7 +116,8 @@ static void try_identity(void)
     char passwd[] = "root:x:0:0:r:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n+\nb:x:2:2:::\n";
     char group[] = "root:x:0:\nann:x:1000:a,b\nz:x:5:";
     gid_t groups[] = {0, 5, 77};
-    struct identity who = {.uid = 1000, .gid = 1000, .groups = groups, .group_count = 3};
+    struct identity who = {.uid = 1000, .gid = 1000, .groups = groups, .group_count = 3,
+                           .shows_passwd = 1, .shows_group = 1};
 
     for (uint32_t count = 1 + random_below(6); count > 0; count--) {
         passwd[random_below(sizeof passwd - 1)] = ":\n0aZ+\0"[random_below(7)];

@@ -275,7 +275,8 @@ static void try_squashfs(char *text, size_t length)
 static void try_accounts(char *text, size_t length)
 {
     gid_t groups[] = {0, 5, 77};
-    struct identity who = {.uid = 1000, .gid = 1000, .groups = groups, .group_count = 3};
+    struct identity who = {.uid = 1000, .gid = 1000, .groups = groups, .group_count = 3,
+                           .shows_passwd = 1, .shows_group = 1};
     size_t half = strlen(text);
     char *passwd = strdup(text), *group = strdup(half < length ? text + half + 1 : "");
 
