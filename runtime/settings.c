@@ -1,5 +1,6 @@
 #include "settings.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,11 +110,17 @@ static int set_propagation(struct config *config, const char *value, struct comp
     return 0;
 }
 
+static void lower(char *text)
+{
+    for (; *text != '\0'; text++)
+        *text = (char)tolower((unsigned char)*text);
+}
+
 static int set_size_limit(struct config *config, const char *value, struct complaint *why)
 {
     config->cache.size_limit = 0;
     if (strcmp(value, "0") != 0 && size_parse(value, &config->cache.size_limit) < 0)
-        return complain(why, "write a number of bytes, or one with K, M, G or T",
+        return complain(why, "write a number of bytes, or one with K, M, G, T, P or E: 1.5T",
                         "'perNodeCacheSizeLimit' is no size: '%.200s'", value);
     return 0;
 }
@@ -141,6 +148,7 @@ int setting_of_file(struct config *config, const struct key *key, char *value,
     case KEY_CACHE_SIZE_LIMIT:
         return set_size_limit(config, value, why);
     case KEY_CACHE_TYPES:
+        lower(value);
         words_split(&config->cache.types, value, BLANKS ",");
         return 0;
     case KEY_LENIENT_WORKDIR:

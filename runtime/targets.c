@@ -249,6 +249,11 @@ static void attach(const struct binds *binds, const struct bind *bind, int root,
 
     if (bind->wish->kind == WISH_CACHE) {
         mount_cache(bind, binds->plan->uid, target);
+        if (bind->wish->attributes & MS_RDONLY) {
+            close(target);
+            target = open_target(binds, bind, root, root_path, etc);
+            tree_restrict(target, MS_RDONLY);
+        }
     } else {
         MUST(tree_attach(bind->tree, bind->source, target), "cannot mount '%s' at '%s'",
              bind->path, bind->wanted);

@@ -11,7 +11,7 @@ enum volume_asker { ASKED_BY_USER, ASKED_BY_SITE };
 
 struct volume {
     const char *from, *to; /* absolute, without "..", "." and empty components */
-    int read_only, slave, private, optional, cache;
+    int read_only, recursive, slave, private, optional, cache;
     uint64_t cache_size; /* of a cache of the node, in bytes */
     const char *cache_type;
     unsigned line; /* in udiRoot.conf, or 0 */
@@ -33,7 +33,7 @@ struct cache_rules {
 int volume_parse(struct volume *volume, char *text, enum volume_asker asker,
                  struct complaint *why);
 
-/* Read a list of them, with `;` between, and add them. */
+/* Read a list of them, with `;` between, in quotes or not, and add them. */
 int volumes_parse(struct volumes *volumes, char *text, enum volume_asker asker,
                   struct complaint *why);
 
@@ -47,7 +47,9 @@ const char *volume_forbidden(const char *path, enum volume_asker asker);
 /* Make `path` normal in place; or say why it cannot be. */
 const char *path_normalise(char *path);
 
-/* A number of bytes: digits, and one of K, M, G, T. */
+/* A number of bytes, with a fraction perhaps, and a unit, in either case: B, or K, M, G, T, P, E, each
+   1024 of the one before, with a B behind it perhaps.  What is left of a byte is dropped; a size
+   of none is no size. */
 int size_parse(const char *text, uint64_t *size);
 
 #endif

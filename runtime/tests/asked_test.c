@@ -113,7 +113,7 @@ static void rules_of_targets_go_by_components(void)
 static void flags_are_those_of_who_asks(void)
 {
     CHECK(volume("/a:/b:ro", ASKED_BY_USER)->read_only);
-    CHECK(volume("/a:/b:rw", ASKED_BY_USER) == NULL && volume("/a:/b:", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:rw", ASKED_BY_USER) == NULL && volume("/a:/b:rec", ASKED_BY_USER) == NULL);
     CHECK(volume("/a:/b:slave", ASKED_BY_USER) == NULL);
     CHECK(volume("/a:/b:rec:slave,ro", ASKED_BY_SITE)->slave);
     CHECK(volume("/a:slave", ASKED_BY_SITE)->slave);
@@ -125,6 +125,90 @@ static void flags_are_those_of_who_asks(void)
     CHECK(volume("/a:/b:perNodeCache=size=0", ASKED_BY_USER) == NULL);
     CHECK(volume("/a:/b:size=1G", ASKED_BY_USER) == NULL);
     CHECK(volume("/a:/b:perNodeCache=size=99999999999999T", ASKED_BY_USER) == NULL);
+}
+
+static void flags_may_be_written_in_capitals_and_left_out(void)
+{
+    CHECK(volume("/a:/b:RO", ASKED_BY_USER)->read_only && volume("/a:/b:rO,", ASKED_BY_USER)->read_only);
+    CHECK(volume("/a:/b: ro ", ASKED_BY_USER)->read_only && volume("/a:/b::ro", ASKED_BY_USER)->read_only);
+    CHECK(volume("/a:/b:", ASKED_BY_USER) != NULL && volume("/a:/b::,", ASKED_BY_USER) != NULL);
+    CHECK(volume("/a:/b:SLAVE:Rec", ASKED_BY_SITE)->slave);
+    CHECK(volume("/a:/b:PERNODECACHE=Size=1k,FS=XFS", ASKED_BY_USER)->cache_size == 1024);
+    CHECK(strcmp(volume("/a:/b:perNodeCache=size=1,fs=Xfs", ASKED_BY_USER)->cache_type, "xfs") == 0);
+    CHECK(volume("/a:/b:ro:ro", ASKED_BY_USER) == NULL && volume("/a:/b:ro,RO", ASKED_BY_SITE) == NULL);
+    CHECK(volume("/a:/b:rec:rec", ASKED_BY_SITE) == NULL);
+    CHECK(volume("/a:/b:perNodeCache=size=1G,size=2G", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:/b:perNodeCache=size=1G:ro", ASKED_BY_SITE)->read_only);
+    CHECK(volume("/a:/b:perNodeCache=size=1G:ro", ASKED_BY_USER) == NULL);
+}
+
+static void a_user_says_where_and_a_site_need_not(void)
+{
+    CHECK(volume("/a", ASKED_BY_USER) == NULL && volume("/a:", ASKED_BY_USER) == NULL);
+    CHECK(volume("/a:ro", ASKED_BY_USER) == NULL && volume("/a::ro", ASKED_BY_USER) == NULL);
+    CHECK(strcmp(volume("/a", ASKED_BY_SITE)->to, "/a") == 0 && volume("/a:", ASKED_BY_SITE) != NULL);
+    CHECK(volume("/a:ro", ASKED_BY_SITE)->read_only && volume("/a::ro", ASKED_BY_SITE)->read_only);
+    CHECK(volume("/a /b", ASKED_BY_SITE) == NULL && strstr(why.advice, "';'") != NULL);
+    CHECK(volume("/a:/a /b:/b", ASKED_BY_SITE) == NULL && strstr(why.advice, "';'") != NULL);
+    CHECK(volume("/a:/a /b:/b", ASKED_BY_USER) == NULL && strstr(why.advice, "';'") != NULL);
+    CHECK(volume("/a b:/c d", ASKED_BY_SITE) != NULL);
+}
+
+/* How a list is read: FROM>TO of each volume; or "wrong". */
+static const char *list(const char *text)
+{
+    static char shown[256];
+    struct volumes read = {NULL, 0, 0};
+    char *copy = strdup(text), *to = shown;
+
+    CHECK(copy != NULL);
+    shown[0] = '\0';
+    if (volumes_parse(&read, copy, ASKED_BY_USER, &why) < 0)
+        return "wrong";
+    for (size_t at = 0; at < read.count; at++)
+        to += sprintf(to, "%s>%s%s ", read.list[at].from, read.list[at].to,
+                      read.list[at].read_only ? "!" : "");
+    return shown;
+}
+
+static void quotes_of_a_shell_are_dropped(void)
+{
+    CHECK(strcmp(list("\"/a:/b\""), "/a>/b ") == 0 && strcmp(list(" '/a:/b:ro' "), "/a>/b! ") == 0);
+    CHECK(strcmp(list("\"/a\":\"/b\":ro"), "/a>/b! ") == 0);
+    CHECK(strcmp(list("\"/a:/b\":ro"), "/a>/b! ") == 0);
+    CHECK(strcmp(list("'/a:/b;/c:/d'"), "/a>/b /c>/d ") == 0);
+    CHECK(strcmp(list("'/a:/b' ; \"/c:/d\""), "/a>/b /c>/d ") == 0);
+    CHECK(strcmp(list("/a'b\"c:/d'"), "/a'b\"c>/d' ") == 0);
+    CHECK(strcmp(list(";;/a:/b; ;"), "/a>/b ") == 0 && strcmp(list("''"), "") == 0);
+    CHECK(strcmp(list("\"/a:/b"), "wrong") == 0 && strcmp(list("'"), "wrong") == 0);
+}
+
+static uint64_t size(const char *text)
+{
+    uint64_t bytes;
+
+    return size_parse(text, &bytes) == 0 ? bytes : 0;
+}
+
+static void sizes_are_shifters(void)
+{
+    static const char *const wrong[] = {"", "K", ".", ".K", "0", "0.1B", "1X", "1KK", "1BB", "1KiB",
+                                        "-1", "+1", " 1", "1 K", "1e3", "0x10", "1.2.3", "1,5G", "8E",
+                                        "9223372036854775808", "99999999999999T", "1..5", "inf", "1P1"};
+
+    CHECK(size("5") == 5 && size("5B") == 5 && size("7b") == 7 && size("5k") == 5 << 10);
+    CHECK(size("500K") == 512000 && size("500KB") == 512000 && size("500kb") == 512000);
+    CHECK(size("3M") == 3 << 20 && size("2g") == 2ull << 30 && size("4TB") == 4ull << 40);
+    CHECK(size("1P") == 1ull << 50 && size("1Eb") == 1ull << 60 && size("1.5G") == 1610612736);
+    CHECK(size("7.999E") < 8ull << 60 && size("7.5E") == 15ull << 59);
+    CHECK(size("0.5K") == 512 && size(".5k") == 512 && size("1.K") == 1024 && size("1.0001B") == 1);
+    CHECK(size("0.001K") == 1 && size("0.1G") == 107374182 && size("0.000000000000000001E") == 1);
+    for (size_t at = 0; at < sizeof wrong / sizeof wrong[0]; at++)
+        CHECK(size(wrong[at]) == 0);
+    CHECK(config("perNodeCacheSizeLimit=1.5tb")->cache.size_limit == 3ull << 39);
+    CHECK(config("perNodeCacheSizeLimit=0")->cache.size_limit == 0);
+    CHECK(volume("/a:/b:perNodeCache=size=1X", ASKED_BY_USER) == NULL);
+    CHECK(strcmp(why.fact, "no size: '1X'") == 0);
 }
 
 static void an_env_file_is_taken_literally(void)
@@ -187,6 +271,10 @@ int main(int argc, char **argv)
     paths_become_normal();
     rules_of_targets_go_by_components();
     flags_are_those_of_who_asks();
+    flags_may_be_written_in_capitals_and_left_out();
+    a_user_says_where_and_a_site_need_not();
+    quotes_of_a_shell_are_dropped();
+    sizes_are_shifters();
     an_env_file_is_taken_literally();
     the_later_goes_over_the_earlier();
     puts("asked: all claims hold");

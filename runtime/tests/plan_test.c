@@ -45,14 +45,14 @@ static char *shown(const char *format)
     char *text = malloc(256);
 
     CHECK(text != NULL);
-    snprintf(text, 256, format, directory);
+    snprintf(text, 256, format, directory, directory);
     return text;
 }
 
 static void a_directory_that_is_shown_anyway_does_not_count(void)
 {
     char *site = shown("siteFs=%s"), *elsewhere = shown("siteFs=%s:/other");
-    char *volume = shown("%s");
+    char *volume = shown("%s:%s");
 
     CHECK(same(key(site, "a", NULL, 0), key(site, "b", NULL, 0)));
     CHECK(same(key("", "a", volume, 0), key("", "b", volume, 0)));

@@ -142,6 +142,11 @@ def test_the_example_is_a_good_one(shifter: Launcher) -> None:
         ("siteFs=/a;b", 1, "not an absolute path: 'b'", "siteFs=/FROM"),
         ("siteFs=/a:/etc", 1, "nothing may be mounted at '/etc'", "somewhere else"),
         ("siteFs=/a:/b:rw", 1, "no flag of a volume: 'rw'", "ro, rec, slave, private"),
+        ("siteFs=/a:/a /b:/b", 1, "blanks between volumes: '/a /b'", "put ';' between volumes"),
+        ("siteFs=/a /b", 1, "blanks between volumes: '/a /b'", "put ';' between volumes"),
+        ("siteFs=/a:/b \\\n /c:/d", 1, "blanks between volumes: '/b    /c'", "put ';' between"),
+        ("siteFs=/a:rec:REC", 1, "a flag that stands twice: 'REC'", "each flag once"),
+        ("perNodeCacheSizeLimit=1X", 1, "is no size: '1X'", "K, M, G, T, P or E"),
         ("siteFs=/a:/b:slave:private", 1, "exclude each other", "siteFs="),
         ("siteEnv=A=1 'B", 1, "'siteEnv' holds ''B'", "NAME=VALUE"),
         ("maxGroupCount=many", 1, "'maxGroupCount' is no number: 'many'", "0 for all"),
@@ -409,6 +414,14 @@ def test_a_site_limits_caches_of_the_node(shifter: Launcher, config: Path) -> No
     said = fails(shifter, "-i", "test", f"{cache}1025K", "true")
     assert "a perNodeCache of 1049600 bytes at '/cache', where the site allows 1048576" in said
     assert "the type 'ext4'" in fails(shifter, "-i", "test", f"{cache}1M,fs=ext4", "true")
+
+
+@pytest.mark.parametrize("flags", ["perNodeCache=size=2M:ro", "RO:PERNODECACHE=SIZE=2M"])
+def test_a_cache_of_the_sites_may_be_read_only(shifter: Launcher, config: Path, flags: str) -> None:
+    config.write_text(f"siteFs=/any:/cache:{flags}\n")
+    out = shifter.inside("grep ' /cache ' /proc/mounts; touch /cache/x 2>&1 || true")
+    assert "tmpfs ro," in out
+    assert "Read-only file system" in out
 
 
 def test_a_site_may_give_everybody_a_cache(shifter: Launcher, config: Path) -> None:

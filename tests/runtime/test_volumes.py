@@ -61,8 +61,32 @@ def test_slashes_too_many_do_no_harm(shifter: Launcher, data: Path) -> None:
     assert shifter.inside("cat /x/y/file", f"-V{data}//.///:/x//./y/") == "text\n"
 
 
-def test_a_source_without_a_place_has_its_own(shifter: Launcher) -> None:
-    assert "/usr/share" in mounts_of(shifter, "-V/usr/share")
+@pytest.mark.parametrize("volume", ["/usr/share", "/usr/share:", "/usr/share::ro", "/usr;/usr:/x"])
+def test_a_user_names_the_place_too(shifter: Launcher, volume: str) -> None:
+    said = refused(shifter, volume)
+    assert "a volume without a place in the container: '/usr" in said
+    assert "hint: write --volume=/FROM:/TO[:ro]" in said
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [
+        '"{0}:/x"',
+        "'{0}:/x'",
+        ' "{0}:/x" ',
+        '"{0}":"/x"',
+        "'{0}:/x';\"{0}:/y\"",
+        '"{0}:/y;{0}:/x"',
+        "{0} : /x",
+        "{0}:/x:",
+        "{0}:/x::,",
+        ";;{0}:/x; ;",
+    ],
+)
+def test_quotes_blanks_and_empty_words_around_a_volume_say_nothing(
+    shifter: Launcher, data: Path, volumes: str
+) -> None:
+    assert shifter.inside("cat /x/file", f"-V{volumes.format(data)}") == "text\n"
 
 
 def mounts_of(shifter: Launcher, *options: str) -> dict[str, list[str]]:
@@ -137,7 +161,18 @@ def test_read_only_is_so_on_older_kernels_too(shifter: Launcher, data: Path) -> 
     assert done.stderr.count("Read-only file system") == 2, done.stderr
 
 
-@pytest.mark.parametrize("flag", ["rw", "RO", "rec", "slave", "", "ro=1", "size=1G"])
+@pytest.mark.parametrize("flag", ["RO", "Ro", "ro:", ":ro", "ro,", " ro "])
+def test_a_flag_may_be_written_in_capitals(shifter: Launcher, data: Path, flag: str) -> None:
+    done = shifter.run("-i", "test", f"-V{data}:/x:{flag}", "touch", "/x/made")
+    assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize("flags", ["ro:ro", "ro,RO", "perNodeCache=size=1M,size=2M"])
+def test_a_flag_that_stands_twice_is_an_error(shifter: Launcher, flags: str) -> None:
+    assert "a flag that stands twice: '" in refused(shifter, f"/usr:/x:{flags}")
+
+
+@pytest.mark.parametrize("flag", ["rw", "rec", "slave", "ro=1", "size=1G", "READONLY", "/y"])
 def test_unknown_flags_are_errors(shifter: Launcher, flag: str) -> None:
     assert f"no flag of a volume: '{flag}'" in refused(shifter, f"/usr:/x:{flag}")
 
@@ -151,6 +186,23 @@ def test_a_cache_of_the_node_is_as_large_as_asked_for(shifter: Launcher) -> None
     assert "touch" in shifter.inside(
         "echo touch > /tmp/x; cat /tmp/x", "-V/x:/tmp:perNodeCache=size=1M"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "kilobytes"),
+    [("500KB", 500), ("500kb", 500), ("1.5M", 1536), (".5m", 512), ("2097152B", 2048),
+     ("1MB", 1024), ("0.001953125G", 2048)],
+)  # fmt: skip
+def test_a_size_is_written_as_in_shifter(shifter: Launcher, size: str, kilobytes: int) -> None:
+    out = shifter.inside("grep ' /cache ' /proc/mounts", f"-V/x:/cache:perNodeCache=size={size}")
+    assert f"size={kilobytes}k" in out
+
+
+@pytest.mark.parametrize("size", ["1X", "1KiB", "0.1B", "-1", "1e3", "8E", "99999999999999999999"])
+def test_what_is_no_size_is_an_error(shifter: Launcher, size: str) -> None:
+    said = refused(shifter, f"/x:/cache:perNodeCache=size={size}")
+    assert f"no size: '{size}'" in said
+    assert "hint: write a number of bytes, or one with K, M, G, T, P or E" in said
 
 
 @pytest.mark.parametrize(
@@ -193,7 +245,8 @@ def test_names_that_only_begin_alike_are_free(shifter: Launcher, target: str) ->
     ("volume", "words"),
     [
         ("relative:/x", "not an absolute path: 'relative'"),
-        ("/usr:x", "no flag of a volume: 'x'"),
+        ("/usr:x", "not an absolute path: 'x'"),
+        ("/usr:/x /etc:/y", "no flag of a volume: '/y'"),
         ("/usr/../etc:/x", "a path with '..' in it: '/usr/../etc'"),
         ("/usr:/x/..", "a path with '..' in it: '/x/..'"),
         ("/:/x", "the host's root '/' is no volume"),
