@@ -24,24 +24,51 @@ static size_t name_length(const char *entry)
     return strcspn(entry, "=");
 }
 
-static char **find(const struct environment *environment, const char *entry)
+static int has_name(const char *entry, const char *name, size_t length)
 {
-    size_t length = name_length(entry);
-
-    for (size_t at = 0; at < environment->count; at++)
-        if (strncmp(environment->list[at], entry, length) == 0 &&
-            environment->list[at][length] == '=')
-            return &environment->list[at];
-    return NULL;
+    return entry != NULL && strncmp(entry, name, length) == 0 && entry[length] == '=';
 }
 
+/* The slot of what `entry` names, or the free one where it would be. */
+static uint32_t *slot_of(const struct environment *environment, const char *entry)
+{
+    size_t length = name_length(entry), mask = environment->slot_count - 1;
+    uint64_t hash = bytes_hash(entry, length);
+
+    for (size_t at = (size_t)(hash ^ hash >> 32) & mask;; at = (at + 1) & mask) {
+        uint32_t *slot = &environment->slots[at];
+
+        if (*slot == 0 || has_name(environment->list[*slot - 1], entry, length))
+            return slot;
+    }
+}
+
+static char **find(const struct environment *environment, const char *entry)
+{
+    uint32_t slot = environment->slot_count > 0 ? *slot_of(environment, entry) : 0;
+
+    return slot > 0 ? &environment->list[slot - 1] : NULL;
+}
+
+static int is_variable(const char *entry)
+{
+    return entry != NULL && entry[0] != '=' && strchr(entry, '=') != NULL;
+}
+
+/* Half of the slots stay free, so that a search for what is not there ends soon. */
 static void grow(struct environment *environment)
 {
-    environment->room = environment->room == 0 ? 128 : 2 * environment->room;
+    environment->room = environment->room == 0 ? 256 : 2 * environment->room;
     environment->list = reallocarray(environment->list, environment->room, sizeof(char *));
     environment->by = reallocarray(environment->by, environment->room, sizeof(char *));
     if (environment->list == NULL || environment->by == NULL)
         fail(ENOMEM, NULL, "cannot go on");
+    free(environment->slots);
+    environment->slot_count = 2 * environment->room;
+    environment->slots = must_allocate(environment->slot_count, sizeof *environment->slots);
+    for (size_t at = 0; at < environment->count; at++)
+        if (is_variable(environment->list[at]))
+            *slot_of(environment, environment->list[at]) = (uint32_t)at + 1;
 }
 
 static void add(struct environment *environment, const char *entry, const char *by)
@@ -51,15 +78,18 @@ static void add(struct environment *environment, const char *entry, const char *
     environment->list[environment->count] = (char *)entry;
     environment->by[environment->count++] = by;
     environment->list[environment->count] = NULL;
+    if (is_variable(entry))
+        *slot_of(environment, entry) = (uint32_t)environment->count;
 }
 
 /* What is no NAME=value cannot be set. */
 static void set(struct environment *environment, const char *entry, const char *by)
 {
-    char **place = find(environment, entry);
+    char **place;
 
-    if (entry[0] == '=' || strchr(entry, '=') == NULL)
+    if (!is_variable(entry))
         return;
+    place = find(environment, entry);
     if (place == NULL) {
         add(environment, entry, by);
         return;
@@ -68,18 +98,27 @@ static void set(struct environment *environment, const char *entry, const char *
     environment->by[place - environment->list] = by;
 }
 
+/* Its place stays, empty, until all is done, for slots count places. */
 static void unset(struct environment *environment, const char *name)
 {
     char **place = find(environment, name);
-    size_t at;
 
-    if (place == NULL)
-        return;
-    at = (size_t)(place - environment->list);
-    memmove(place, place + 1, (environment->count - at) * sizeof *place);
-    memmove(&environment->by[at], &environment->by[at + 1],
-            (environment->count - at - 1) * sizeof *environment->by);
-    environment->count--;
+    if (place != NULL)
+        *place = NULL;
+}
+
+static void close_gaps(struct environment *environment)
+{
+    size_t to = 0;
+
+    for (size_t at = 0; at < environment->count; at++) {
+        if (environment->list[at] == NULL)
+            continue;
+        environment->list[to] = environment->list[at];
+        environment->by[to++] = environment->by[at];
+    }
+    environment->count = to;
+    environment->list[to] = NULL;
 }
 
 /* Put the value of `entry` before or behind what is there, with a colon between. */
@@ -128,11 +167,13 @@ static int is_kept_out(const char *entry)
     return 0;
 }
 
-/* The caller's; not looked up one by one, for nothing was set before. */
+/* The caller's.  Of a name that stands twice the first counts, as for getenv(3): programs differ in
+   which they take, and what is set or unset later is to hold for all. */
 static void pass_on(struct environment *environment, char *const *caller)
 {
     for (; *caller != NULL; caller++)
-        if (!is_kept_out(*caller))
+        if (!is_kept_out(*caller) &&
+            (!is_variable(*caller) || find(environment, *caller) == NULL))
             add(environment, *caller, "caller");
 }
 
@@ -185,6 +226,7 @@ void environment_build(struct environment *environment, const struct environment
     edit(environment, &from->config->env, "site");
     if (find(environment, DEFAULT_PATH) == NULL)
         set(environment, DEFAULT_PATH, "shifter");
+    close_gaps(environment);
 }
 
 static int is_present_directory(const char *path)

@@ -7,11 +7,14 @@
 #include "record.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct environment {
     char **list; /* NAME=value …, ended by NULL */
     const char **by; /* of each, who set it last */
     size_t count, room;
+    uint32_t *slots; /* where a name stands in the list, plus 1, by its hash; 0: nowhere */
+    size_t slot_count; /* a power of two */
 };
 
 /* What it is made of, the later over the earlier. */

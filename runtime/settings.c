@@ -42,15 +42,19 @@ static int read_path(const char **place, const struct key *key, char *value, str
 static int read_edit(struct words *words, const struct key *key, char *value,
                      struct complaint *why)
 {
-    size_t at = words->count;
+    char *rest = NULL;
 
-    words_split(words, value, BLANKS);
-    for (; at < words->count; at++) {
-        const char *word = words->list[at], *equals = strchr(word, '=');
+    for (char *word = strtok_r(value, BLANKS, &rest); word != NULL;
+         word = strtok_r(NULL, BLANKS, &rest)) {
+        char *equals = strchr(word, '=');
 
-        if (key->kind == KEY_ENV_UNSET ? equals != NULL : equals == NULL || equals == word)
+        if (equals == word || (equals == NULL && key->kind != KEY_ENV_UNSET))
             return complain(why, key->kind == KEY_ENV_UNSET ? "write NAME" : "write NAME=VALUE",
                             "'%s' holds '%.200s'", key->name, word);
+        /* As in Shifter a value behind a name to be unset says nothing. */
+        if (equals != NULL && key->kind == KEY_ENV_UNSET)
+            *equals = '\0';
+        words_add(words, word);
     }
     return 0;
 }

@@ -56,7 +56,7 @@ static void values_are_checked(void)
 {
     CHECK(config("populateEtcDynamically=yes") == NULL && config("maxGroupCount=-1") == NULL);
     CHECK(config("etcPath=relative") == NULL && config("etcPath=/a/../b") == NULL);
-    CHECK(config("siteEnv=A=1 B") == NULL && config("siteEnvUnset=A=1") == NULL);
+    CHECK(config("siteEnv=A=1 B") == NULL && config("siteEnvUnset=A =1") == NULL);
     CHECK(config("mountPropagationStyle=shared") == NULL);
     CHECK(config("perNodeCacheSizeLimit=much") == NULL && config("siteFs=/a:/etc") == NULL);
     CHECK(config("defaultImageType=local") == NULL);
@@ -231,7 +231,7 @@ static void the_later_goes_over_the_earlier(void)
     struct record record = {.id = "f00", .env = {env, 8, 9}};
     struct job job = {.request = "debian:12"};
     struct config *site = config("siteEnv=S=1\nsiteEnvAppend=B=9 N=1\nsiteEnvPrepend=B=0 E=1\n"
-                                 "siteEnvUnset=A\n");
+                                 "siteEnvUnset=A=x\n");
     const struct module *none[] = {NULL};
     const char *const wanted[] = {"HOME=/home/ann", "B=0:3:9", "LDX=1",
                                   "SHIFTER_IMAGEREQUEST=debian:12", "SHIFTER_IMAGE=f00", "C=5",
@@ -249,6 +249,62 @@ static void the_later_goes_over_the_earlier(void)
         CHECK(strcmp(made.list[at], wanted[at]) == 0);
     CHECK(strncmp(made.list[count], "PATH=/usr/local/sbin:", 21) == 0);
     CHECK(strcmp(made.by[1], "site") == 0 && strcmp(made.by[5], "--env") == 0);
+}
+
+/* What becomes of a caller's environment with the edits of a site. */
+static char **built(char *const *caller, const char *site, struct environment *made)
+{
+    static const struct module *none[] = {NULL};
+    struct record record = {.id = "f00"};
+    struct job job = {.request = "x"};
+    struct words files = {NULL, 0, 0};
+    struct config *read = config(site);
+
+    CHECK(read != NULL);
+    environment_build(made, &(struct environment_sources){caller, &job, &record, &files, none, read});
+    return made->list;
+}
+
+static int times(char **list, const char *entry)
+{
+    int found = 0;
+
+    for (; *list != NULL; list++)
+        found += strcmp(*list, entry) == 0;
+    return found;
+}
+
+static void of_a_variable_that_stands_twice_the_first_counts(void)
+{
+    char *caller[] = {(char *)"X=1", (char *)"odd", (char *)"Y=1", (char *)"X=2", (char *)"X=3",
+                      (char *)"odd", (char *)"Y=2", (char *)"=z", NULL};
+    struct environment made;
+    char **list = built(caller, "", &made);
+
+    CHECK(made.count == 8 && times(list, "X=1") == 1 && times(list, "Y=1") == 1);
+    CHECK(times(list, "odd") == 2 && times(list, "=z") == 1 && list[8] == NULL);
+    list = built(caller, "siteEnv=X=9 N=1\nsiteEnvUnset=Y N ABSENT\nsiteEnvAppend=Y=5", &made);
+    CHECK(made.count == 7 && times(list, "X=9") == 1 && list[7] == NULL);
+    list = built(caller, "siteEnvAppend=X=5", &made);
+    CHECK(made.count == 8 && times(list, "X=1:5") == 1);
+}
+
+static void an_environment_may_be_large(void)
+{
+    enum { MANY = 20000 };
+    static char text[MANY][32];
+    static char *caller[2 * MANY + 1];
+    struct environment made;
+    char **list;
+
+    for (int at = 0; at < MANY; at++) {
+        snprintf(text[at], sizeof text[at], "V%d=%d", at, at);
+        caller[at] = caller[MANY + at] = text[at];
+    }
+    list = built(caller, "siteEnvUnset=V7 V19999\nsiteEnv=V8=x\n", &made);
+    CHECK(made.count == MANY - 2 + 3 && times(list, "V8=x") == 1 && times(list, "V19998=19998") == 1);
+    CHECK(times(list, "V7=7") == 0 && times(list, "V19999=19999") == 0);
+    CHECK(strcmp(made.by[0], "caller") == 0 && strcmp(made.by[7], "site") == 0);
 }
 
 static void print_keys(const char *before, const struct key *keys)
@@ -277,6 +333,8 @@ int main(int argc, char **argv)
     sizes_are_shifters();
     an_env_file_is_taken_literally();
     the_later_goes_over_the_earlier();
+    of_a_variable_that_stands_twice_the_first_counts();
+    an_environment_may_be_large();
     puts("asked: all claims hold");
     return EXIT_SUCCESS;
 }

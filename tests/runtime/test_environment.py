@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,25 @@ def test_the_image_goes_over_what_shifter_says_and_the_site_over_all(
 
 def test_a_variable_without_a_name_is_an_error(shifter: Launcher) -> None:
     assert "a variable without a name: '=x'" in fails(shifter, "-i", "test", "-e", "=x", "true")
+
+
+def test_a_variable_that_stands_twice_is_passed_on_once(shifter: Launcher) -> None:
+    """No library makes such an environment, but a kernel takes it: programs then differ."""
+    twice = (
+        "import ctypes, sys; C = ctypes.CDLL(None); A = ctypes.c_char_p;"
+        "words = [w.encode() for w in sys.argv[1:]] + [None];"
+        "names = [f'{k}={v}'.encode() for k, v in __import__('os').environ.items()];"
+        "names += [b'X=first', b'Y=first', b'X=second', b'Y=second', None];"
+        "C.execve(words[0], (A * len(words))(*words), (A * len(names))(*names))"
+    )
+    before = [sys.executable, "-c", twice]
+    for options, seen in (([], ["X=first", "Y=first"]), (["-eX=asked"], ["X=asked", "Y=first"])):
+        done = shifter.run("-i", "test", *options, "env", before=before)
+        assert sorted(line for line in done.stdout.split("\n") if line[:2] in ("X=", "Y=")) == seen
+
+
+def test_what_is_unset_may_have_a_value_behind_it(shifter: Launcher, playground: Path) -> None:
+    config = playground / "udiRoot.conf"
+    config.write_text("siteEnvUnset=A=1 B\nmodule_m_siteEnvUnset=C=\n")
+    env = environment(shifter, "-mm", A="2", B="2", C="2", D="2", SHIFTER_CONFIG=str(config))
+    assert [name for name in "ABCD" if name in env] == ["D"]
