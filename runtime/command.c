@@ -1,5 +1,6 @@
 #include "command.h"
 
+#include "executable.h"
 #include "fail.h"
 #include "files.h"
 #include "present.h"
@@ -160,6 +161,10 @@ static void execute(const char *path, char **command)
     execv(path, command);
     if (errno != ENOEXEC)
         return;
+    if (!executable_is_text(path)) {
+        errno = ENOEXEC;
+        return;
+    }
     script = must_allocate(length + 2, sizeof *script);
     script[0] = (char *)"sh";
     script[1] = (char *)path;
@@ -220,16 +225,21 @@ void command_find(char *const *command, char *const *environment)
 }
 
 /* As execvp(3), but what is not there is only looked at: to fail to execute it costs much more.
-   What may not be executed does not end the search, but is told at its end. */
-static void search(char **command, const char *places)
+   What may not be executed does not end the search, but is told at its end: `tried` is the file that
+   errno is about, if there is one. */
+static void search(char **command, const char *places, char tried[PATH_MAX])
 {
     struct stat status;
     char path[PATH_MAX];
     int denied = 0;
 
     while (take_place(&places, command[0], path)) {
-        if (stat(path, &status) == 0)
+        int is_there = stat(path, &status) == 0;
+
+        if (is_there)
             execute(path, command);
+        if ((is_there && tried[0] == '\0') || (errno == EACCES && !denied) || !is_elsewhere(errno))
+            strcpy(tried, path);
         if (errno == EACCES)
             denied = 1;
         else if (!is_elsewhere(errno))
@@ -238,9 +248,24 @@ static void search(char **command, const char *places)
     errno = denied ? EACCES : ENOENT;
 }
 
+/* The kernel's word is not always the reason: what is missing may be the interpreter. */
+static _Noreturn void fail_executing(const char *command, const char *tried)
+{
+    int error = errno;
+    const char *why = tried[0] != '\0' ? executable_explain(tried, error) : NULL;
+
+    if (error == ENOENT)
+        fail_as(EXIT_NOT_FOUND, error,
+                why != NULL ? why : "is it in the image, in a directory of its PATH?",
+                "cannot execute '%s' in the container", command);
+    fail_as(EXIT_NOT_EXECUTABLE, error,
+            why != NULL ? why : "may you execute it, and is it made for this machine?",
+            "cannot execute '%s' in the container", command);
+}
+
 void command_run(char **command, char **environment)
 {
-    char *alone[] = {getenv("SHELL"), NULL};
+    char *alone[] = {getenv("SHELL"), NULL}, tried[PATH_MAX] = "";
 
     if (command[0] == NULL) {
         if (alone[0] == NULL || alone[0][0] != '/' || access(alone[0], X_OK) < 0)
@@ -248,15 +273,13 @@ void command_run(char **command, char **environment)
         command = alone;
     }
     environ = environment;
-    if (strchr(command[0], '/') != NULL)
+    if (strchr(command[0], '/') != NULL) {
         execute(command[0], command);
-    else if (command[0][0] != '\0')
-        search(command, path_of(environment));
+        fail_executing(command[0], command[0]);
+    }
+    if (command[0][0] != '\0')
+        search(command, path_of(environment), tried);
     else
         errno = ENOENT;
-    if (errno == ENOENT)
-        fail_as(EXIT_NOT_FOUND, errno, "is it in the image, in a directory of its PATH?",
-                "cannot execute '%s' in the container", command[0]);
-    fail_as(EXIT_NOT_EXECUTABLE, errno, "may you execute it, and is it made for this machine?",
-            "cannot execute '%s' in the container", command[0]);
+    fail_executing(command[0], tried);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime import squash
-from tests.runtime.conftest import NAME, Launcher
+from tests.runtime.conftest import GID, NAME, UID, Launcher
 from tests.runtime.store import (
     add_image,
     cdb,
@@ -22,6 +23,7 @@ from tests.runtime.store import (
     sealed,
     write_generation,
 )
+from tests.runtime.test_root import use
 
 KEY = NAME.encode()
 SERVERS = ("squashfuse_ll", "squashfuse")
@@ -86,7 +88,7 @@ def test_a_bad_command_line(shifter: Launcher, args: list[str], words: str) -> N
 
 
 def test_a_command_that_is_not_there(shifter: Launcher) -> None:
-    for command in ("absent", "/bin/absent", "/bin/no-interpreter"):
+    for command in ("absent", "/bin/absent"):
         done = shifter.run("-i", "test", command)
         assert done.returncode == 127
         assert done.stderr == (
@@ -101,6 +103,131 @@ def test_a_command_that_cannot_be_executed(shifter: Launcher) -> None:
         assert done.returncode == 126
         assert f"shifter: cannot execute '{command}' in the container: " in done.stderr
         assert "\n  hint: " in done.stderr
+
+
+def unexecuted(shifter: Launcher, place: Path, command: str, *options: str) -> tuple[int, str]:
+    """Return the exit code and the hint for COMMAND, where PLACE is at /v and is all of PATH."""
+    done = shifter.run("-i", "test", f"-V{place}:/v", "-w/v", "-ePATH=/v", *options, command)
+    said = re.fullmatch(r"shifter: cannot execute '.*' in the .*\n  hint: (.*)\n", done.stderr)
+    assert said, done.stderr
+    return done.returncode, said[1]
+
+
+@pytest.mark.parametrize("command", ["/v/bad", "./bad", "bad"])
+def test_an_interpreter_that_is_missing_is_named(
+    shifter: Launcher, playground: Path, command: str
+) -> None:
+    bad = playground / "bad"
+    name = command if "/" in command else "/v/bad"
+    lines = {
+        b"#!/no/such/python": f"the first line of '{name}' names the interpreter "
+        "'/no/such/python', which is not in the container",
+        b"#! /no/such/python -u x\n\n": f"the first line of '{name}' names the interpreter "
+        "'/no/such/python', which is not in the container",
+        b"#!python3\n": f"the first line of '{name}' names the interpreter 'python3', which is "
+        "not in the container: write its whole path",
+        b"#!/bin/sh\r\necho x\r\n": f"the lines of '{name}' end with CR LF, as on Windows, so "
+        "that its interpreter is '/bin/sh' and a CR: write them again with LF alone (dos2unix)",
+        b"#!/v/wrap\n": "the first line of '/v/wrap' names the interpreter '/absent', which is "
+        f"not in the container; it is the interpreter of '{name}'",
+    }
+    (playground / "wrap").write_text("#!/absent\n")
+    (playground / "wrap").chmod(0o755)
+    for text, hint in lines.items():
+        bad.write_bytes(text)
+        bad.chmod(0o755)
+        assert unexecuted(shifter, playground, command) == (127, hint)
+
+
+def test_a_program_of_another_library_or_machine_is_told_apart(
+    shifter: Launcher, playground: Path
+) -> None:
+    program = Path(shutil.which("true") or "").read_bytes()
+    there = playground / "there"
+
+    def said(data: bytes, *options: str) -> tuple[int, str]:
+        there.write_bytes(data)
+        there.chmod(0o755)
+        return unexecuted(shifter, playground, "there", *options)
+
+    code, hint = said(program)
+    assert code == 127
+    assert hint.startswith("'/v/there' needs glibc's loader '/lib")
+    assert "which is not in the container: take a program that is made for this image" in hint
+    loader = program.index(b"/ld-linux")
+    code, hint = said(program[:loader] + b"/ld-musl-" + program[loader + 9 :])
+    assert hint.startswith("'/v/there' needs musl's loader '/lib")
+    for number, name in ((183, "aarch64"), (243, "riscv64"), (9999, "the machine 9999 of ELF")):
+        code, hint = said(program[:18] + struct.pack("<H", number) + program[20:])
+        assert (code, hint) == (
+            126,
+            f"'/v/there' is made for {name}, and this node is {os.uname().machine}",
+        )
+    big = program[:5] + b"\2" + program[6:18] + struct.pack(">H", 22) + program[20:]
+    assert "is made for s390x, and this" in said(big)[1]
+    assert said(program[:40]) == (126, "'/v/there' is cut off: it is no whole program")
+    assert said(program[:16] + b"\1\0" + program[18:]) == (
+        126,
+        "'/v/there' is damaged, or not made for Linux",
+    )
+    name = b"/lib/ld-linux.so.2\0"
+    old = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 3, 1, 0x8048000, 52, 0, 0, 52, 32, 1, 40, 0, 0
+    )
+    old += struct.pack("<8I", 3, 84, 0x8048054, 0, len(name), len(name), 4, 1) + name
+    # A kernel may have no 32-bit programs.
+    assert said(old) in (
+        (126, "'/v/there' is made for i386, and this node is x86_64"),
+        (
+            127,
+            "'/v/there' needs glibc's loader '/lib/ld-linux.so.2', which is not in the container: "
+            "take a program that is made for this image, or a static one",
+        ),
+    )
+    assert said(b"\xca\xfe\xba\xbe\0\0\0\2") == (126, "'/v/there' is not a program of Linux")
+
+
+def test_what_may_not_be_executed_says_why(shifter: Launcher, playground: Path) -> None:
+    (playground / "plain").write_text("echo\n")
+    (playground / "plain").chmod(0o640)
+    (playground / "dir").mkdir(mode=0o755)
+    (playground / "link").symlink_to("/absent/there")
+    (playground / "wrap").write_text("#!/v/plain\n")
+    (playground / "wrap").chmod(0o755)
+    os.mkfifo(playground / "fifo")
+    os.chown(playground / "plain", UID, GID)
+    not_executable = "'/v/plain' is not executable (mode 0640): chmod +x"
+    for command, code, hint in (
+        ("/v/plain", 126, not_executable),
+        ("plain", 126, not_executable),
+        ("/v/dir", 126, "'/v/dir' is a directory"),
+        ("/v/fifo", 126, "'/v/fifo' is not a regular file"),
+        ("/v/wrap", 126, f"{not_executable}; it is the interpreter of '/v/wrap'"),
+        ("/v/link", 127, "'/v/link' is a link to '/absent/there', which is not in the container"),
+        ("/v/plain/x", 126, "on the way to '/v/plain/x' is a file, where a directory must be"),
+    ):
+        assert unexecuted(shifter, playground, command) == (code, hint)
+    mounted = (
+        f"mount -t tmpfs -o noexec,mode=755 x {playground}/dir && cp /bin/true {playground}/dir"
+    )
+    done = shifter.run(
+        "-i", "test", f"-V{playground}:/v", "/v/dir/true",
+        before=["unshare", "-Urm", "/bin/sh", "-c", f'{mounted} && exec "$@"', "sh"],
+    )  # fmt: skip
+    assert done.returncode == 126
+    assert "hint: '/v/dir/true' lies on a filesystem that is mounted noexec" in done.stderr
+
+
+def test_a_script_without_a_first_line_needs_a_shell(
+    shifter: Launcher, store: Path, playground: Path
+) -> None:
+    (playground / "run").write_text("echo ran\n")
+    (playground / "run").chmod(0o755)
+    use(shifter, store, squash.without(squash.BUSYBOX, "bin"))
+    assert unexecuted(shifter, playground, "run") == (
+        126,
+        "'/v/run' has no first line like '#!/bin/sh', and the container has no /bin/sh",
+    )
 
 
 def test_a_command_is_looked_for_in_the_containers_path(
