@@ -158,6 +158,9 @@ static void check_image(const struct job *job)
 
     if (job->image == NULL)
         fail(0, "shifter --image=NAME:TAG COMMAND, or set SHIFTER_IMAGE", "no image was named");
+    if (strncmp(job->image, "docker://", strlen("docker://")) == 0)
+        fail(0, hint("write '%s', without // in front", job->image + strlen("docker://")),
+             "not an image name: '%s'", job->image);
     for (size_t at = 0; at < sizeof types / sizeof types[0]; at++)
         if (strncmp(job->image, types[at], strlen(types[at])) == 0)
             fail(0, "what lies in a file is brought into the store by: shifterimg import",

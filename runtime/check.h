@@ -2,8 +2,9 @@
 #ifndef SHIFTER_CHECK_H
 #define SHIFTER_CHECK_H
 
-/* Read the file `path`, or if it is NULL the one that a launch here would read; say on standard
-   output which keys have no effect, and what is not on this node.  A mistake ends the program. */
-void check_config(const char *path);
+/* Read the file `path`, or if it is NULL the one that a launch here would read.  List all mistakes on
+   standard error; say on standard output which keys have no effect, what is not on this node, and
+   what will not work.  The answer is the program's exit code. */
+int check_config(const char *path);
 
 #endif

@@ -15,6 +15,16 @@ struct complaint {
 int complain(struct complaint *why, const char *advice, const char *fact, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* From now on all that is wrong with `file` is wanted: complaints are listed on standard error, one a
+   line, where a launch would end at the first. */
+void complaints_list(const char *file);
+
+/* Whether to read on after this one: it is listed then, and as good as none. */
+int complaint_listed(struct complaint *why);
+
+/* How many have been listed. */
+unsigned complaints_listed(void);
+
 /* End the launch with it; `file` may be NULL. */
 _Noreturn void fail_complaining(const struct complaint *why, const char *file);
 

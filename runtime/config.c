@@ -67,6 +67,22 @@ static int complain_of_key(const struct module *module, const char *name, const 
     return complain(why, advice, "unknown key: '%s%.200s'", before, name);
 }
 
+/* A module's key that Shifter would pass over for a letter in the other case, as its own example has
+   one, is what it looks like. */
+static const struct key *find_key(const struct config *config, const struct key *keys,
+                                  const char *name, unsigned line)
+{
+    const struct key *key = key_find(keys, name);
+
+    if (key != NULL || keys != module_keys)
+        return key;
+    key = key_find_in_any_case(keys, name);
+    if (key != NULL && config->checked != NULL)
+        fprintf(config->checked, "%s:%u: '%s' is taken for '%s'\n", config->path, line, name,
+                key->name);
+    return key;
+}
+
 static int read_line(struct config *config, char *line, struct complaint *why)
 {
     char *equals = strchr(line, '='), *name;
@@ -84,7 +100,7 @@ static int read_line(struct config *config, char *line, struct complaint *why)
             return -1;
         keys = module_keys;
     }
-    key = key_find(keys, name);
+    key = find_key(config, keys, name, why->line);
     if (key == NULL)
         return complain_of_key(module, name, key_nearest(keys, name)->name, why);
     name_idle(config, key, name, why->line);
@@ -101,7 +117,8 @@ int config_parse(struct config *config, char *text, struct complaint *why)
 
         why->line = next;
         line = next_line(&text, &next);
-        if (line[0] != '\0' && line[0] != '#' && read_line(config, line, why) < 0)
+        if (line[0] != '\0' && line[0] != '#' && read_line(config, line, why) < 0 &&
+            !complaint_listed(why))
             return -1;
     }
     return 0;
@@ -149,6 +166,8 @@ static int read_file(struct config *config, const char *path, enum presence pres
     config->text_hash = bytes_hash(text, length);
     if (strlen(text) != length)
         fail(0, NULL, "'%s' is no text", path);
+    if (config->checked != NULL)
+        complaints_list(config->path);
     if (config_parse(config, text, &why) < 0)
         fail_complaining(&why, path);
     return 1;

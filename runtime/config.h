@@ -14,7 +14,7 @@
 struct config {
     const char *path;   /* of the file, or NULL: there is none */
     uint64_t text_hash; /* FNV-1a of its bytes; 0: there is none */
-    FILE *checked;      /* where keys without effect are named, or NULL */
+    FILE *checked;      /* where keys without effect are named, or NULL; then all mistakes are listed */
 
     const char *store; /* imagePath, or NULL */
     struct volumes fs; /* siteFs */
@@ -22,6 +22,7 @@ struct config {
     int slave;         /* mountPropagationStyle */
     struct modules modules;
     const char *default_modules;
+    unsigned default_line; /* where they stand in the file */
     const char *opt_udi_image; /* or NULL */
 
     const char *etc_path; /* or NULL */

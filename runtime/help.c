@@ -26,7 +26,7 @@ const char help[] =
     "      --store=DIR        where the images are\n"
     "      --dry-run          print what would be done, as JSON\n"
     "      --check-config[=FILE]\n"
-    "                         check udiRoot.conf: what has no effect, or is not here\n"
+    "                         check udiRoot.conf: mistakes, what has no effect or is not here\n"
     "      --doctor           try what images need of this node: what works, what does not, and\n"
     "                         what to do; 0 if they can be run, else 1\n"
     "  -v, --verbose          say what is done\n"

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
 #define NO_HELPER "no helper program is run"
 #define NO_GATEWAY "there is no gateway: images are found in the store's index"
@@ -9,6 +10,7 @@
 
 const struct key file_keys[] = {
     {"imagePath", KEY_IMAGE_PATH, NULL},
+    {"system", KEY_SYSTEM, NULL},
     {"siteFs", KEY_FS, NULL},
     {"siteEnv", KEY_ENV, NULL},
     {"siteEnvAppend", KEY_ENV_APPEND, NULL},
@@ -36,8 +38,7 @@ const struct key file_keys[] = {
     {"mvPath", KEY_NO_EFFECT, NO_HELPER},
     {"chmodPath", KEY_NO_EFFECT, NO_HELPER},
     {"ddPath", KEY_NO_EFFECT, NO_HELPER},
-    {"mkfsXfsPath", KEY_NO_EFFECT, NO_HELPER},
-    {"system", KEY_NO_EFFECT, "what the machine is called stands in shifter_lite.toml"},
+    {"mkfsXfsPath", KEY_NO_EFFECT, "setupRoot finds mkfs.xfs by itself"},
     {"imageGateway", KEY_NO_EFFECT, NO_GATEWAY},
     {"gatewayTimeout", KEY_NO_EFFECT, NO_GATEWAY},
     {"sitePreMountHook", KEY_NO_EFFECT, NO_ROOT},
@@ -73,6 +74,14 @@ const struct key *key_find(const struct key *keys, const char *name)
 {
     for (; keys->name != NULL; keys++)
         if (strcmp(keys->name, name) == 0)
+            return keys;
+    return NULL;
+}
+
+const struct key *key_find_in_any_case(const struct key *keys, const char *name)
+{
+    for (; keys->name != NULL; keys++)
+        if (strcasecmp(keys->name, name) == 0)
             return keys;
     return NULL;
 }

@@ -10,6 +10,7 @@ enum key_kind {
     KEY_DEPRECATED,
     /* of the file */
     KEY_IMAGE_PATH,
+    KEY_SYSTEM,
     KEY_DEFAULT_IMAGE_TYPE,
     KEY_DEFAULT_MODULES,
     KEY_OPT_UDI_IMAGE,
@@ -47,6 +48,7 @@ extern const struct key file_keys[], module_keys[];
 
 /* The key `name`, or NULL. */
 const struct key *key_find(const struct key *keys, const char *name);
+const struct key *key_find_in_any_case(const struct key *keys, const char *name);
 
 /* The one that looks most like `name`. */
 const struct key *key_nearest(const struct key *keys, const char *name);

@@ -48,9 +48,13 @@ static int read_edit(struct words *words, const struct key *key, char *value,
          word = strtok_r(NULL, BLANKS, &rest)) {
         char *equals = strchr(word, '=');
 
-        if (equals == word || (equals == NULL && key->kind != KEY_ENV_UNSET))
-            return complain(why, key->kind == KEY_ENV_UNSET ? "write NAME" : "write NAME=VALUE",
-                            "'%s' holds '%.200s'", key->name, word);
+        if (equals == word || (equals == NULL && key->kind != KEY_ENV_UNSET)) {
+            complain(why, key->kind == KEY_ENV_UNSET ? "write NAME" : "write NAME=VALUE",
+                     "'%s' holds '%.200s'", key->name, word);
+            if (complaint_listed(why))
+                continue;
+            return -1;
+        }
         /* As in Shifter a value behind a name to be unset says nothing. */
         if (equals != NULL && key->kind == KEY_ENV_UNSET)
             *equals = '\0';
@@ -144,6 +148,7 @@ int setting_of_file(struct config *config, const struct key *key, char *value,
         return set_image_type(value, why);
     case KEY_DEFAULT_MODULES:
         config->default_modules = value;
+        config->default_line = why->line;
         return 0;
     case KEY_OPT_UDI_IMAGE:
         return read_path(&config->opt_udi_image, key, value, why);

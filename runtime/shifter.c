@@ -248,10 +248,8 @@ int main(int argc, char **argv)
     helper_begin(argv);
     refuse_privilege();
     args_read(job, argv);
-    if (job->action == CHECK_CONFIG) {
-        check_config(job->checked);
-        return EXIT_SUCCESS;
-    }
+    if (job->action == CHECK_CONFIG)
+        return check_config(job->checked);
     /* What we make, for other ranks too, has the modes that we say. */
     mask = umask(0);
     rlimits_lift();

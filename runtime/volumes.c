@@ -233,13 +233,20 @@ static int read_flag(struct volume *volume, char *flag, enum volume_asker asker,
                     "no flag of a volume: '%.200s'", flag);
 }
 
-static int check(const struct volume *volume, enum volume_asker asker, struct complaint *why)
+static int check_target(const struct volume *volume, enum volume_asker asker,
+                        struct complaint *why)
 {
     const char *reason = volume_forbidden(volume->to, asker);
 
     if (reason != NULL)
         return complain(why, "mount it somewhere else in the container",
                         "nothing may be mounted at '%s': %s", volume->to, reason);
+    return 0;
+}
+
+static int check_flags(const struct volume *volume, enum volume_asker asker,
+                       struct complaint *why)
+{
     if (!volume->cache && strcmp(volume->from, "/") == 0)
         return complain(why, "name a directory in it",
                         "the host's root '/' is no volume: nothing of it may be reachable");
@@ -304,6 +311,24 @@ static int read_target(struct volume *volume, char **text, enum volume_asker ask
     return read_path(&volume->to, path, asker, why);
 }
 
+/* Of several wrong ones each is a mistake; the answer is -1 if one was. */
+static int read_flags(struct volume *volume, char *text, enum volume_asker asker,
+                      struct complaint *why)
+{
+    int result = 0;
+
+    while (text != NULL) {
+        char *flag = cut(&text, ":,");
+
+        if (flag[0] == '\0' || read_flag(volume, flag, asker, why) == 0)
+            continue;
+        result = -1;
+        if (!complaint_listed(why))
+            break;
+    }
+    return result;
+}
+
 int volume_parse(struct volume *volume, char *text, enum volume_asker asker, struct complaint *why)
 {
     char *rest = text, *path = cut(&rest, ":");
@@ -314,13 +339,11 @@ int volume_parse(struct volume *volume, char *text, enum volume_asker asker, str
     if (read_path(&volume->from, path, asker, why) < 0 ||
         read_target(volume, &rest, asker, why) < 0)
         return -1;
-    while (rest != NULL) {
-        char *flag = cut(&rest, ":,");
-
-        if (flag[0] != '\0' && read_flag(volume, flag, asker, why) < 0)
-            return -1;
-    }
-    return check(volume, asker, why);
+    if (check_target(volume, asker, why) < 0 && !complaint_listed(why))
+        return -1;
+    if (read_flags(volume, rest, asker, why) < 0)
+        return -1;
+    return check_flags(volume, asker, why);
 }
 
 /* Whether a field ends at `text`. */
@@ -377,9 +400,10 @@ int volumes_parse(struct volumes *volumes, char *text, enum volume_asker asker,
          entry = strtok_r(NULL, ";", &rest)) {
         if (trim(entry)[0] == '\0')
             continue;
-        if (volume_parse(next(volumes), entry, asker, why) < 0)
+        if (volume_parse(next(volumes), entry, asker, why) == 0)
+            volumes->list[volumes->count++].line = why->line;
+        else if (!complaint_listed(why))
             return -1;
-        volumes->list[volumes->count++].line = why->line;
     }
     return 0;
 }

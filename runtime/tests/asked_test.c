@@ -46,8 +46,9 @@ static void an_unknown_key_names_its_line_and_the_nearest(void)
     CHECK(config("imagePath=/a\n\nsitefs=/x") == NULL);
     CHECK(why.line == 3 && strstr(why.fact, "'sitefs'") != NULL);
     CHECK(strcmp(why.advice, "did you mean 'siteFs'?") == 0);
-    CHECK(config("module_mpi_copypath=/x") == NULL);
+    CHECK(config("module_mpi_copypth=/x") == NULL);
     CHECK(strcmp(why.advice, "did you mean 'module_mpi_copyPath'?") == 0);
+    CHECK(strcmp(config("module_mpi_copypath=/x")->modules.list[0].copy_path, "/x") == 0);
     CHECK(config("nonsense") == NULL && config("=x") == NULL && config("module_x=1") == NULL);
     CHECK(config("module__siteEnv=A=1") == NULL && config("module_a/b_siteEnv=A=1") == NULL);
 }

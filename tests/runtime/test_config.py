@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,13 +96,13 @@ def test_keys_without_effect_are_named_once_and_only_when_asked(
     shifter: Launcher, config: Path
 ) -> None:
     config.write_text(
-        "system=x\n\nkmodBasePath=/x\nimageGateway = http://x \\\n http://y\nsiteFs=\n"
+        "udiMount=x\n\nkmodBasePath=/x\nimageGateway = http://x \\\n http://y\nsiteFs=\n"
     )
     assert shifter.run("-i", "test", "true").stderr == ""
     done = shifter.run("--check-config", env={"SHIFTER_IMAGE": None})
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"{config}:1: 'system' has no effect: ")
+    assert lines[0].startswith(f"{config}:1: 'udiMount' has no effect: ")
     assert lines[1] == f"{config}:3: 'kmodBasePath' is deprecated: no kernel module is loaded"
     assert lines[2].startswith(f"{config}:4: 'imageGateway' has no effect: ")
     assert len(lines) == 3
@@ -110,7 +113,8 @@ def test_a_file_can_be_checked_before_it_is_used(shifter: Launcher, playground: 
     other.write_text("siteFs=/a\nx=1\n")
     done = shifter.run(f"--check-config={other}")
     assert done.returncode == 125
-    assert f"'{other}' line 2: unknown key: 'x'" in done.stderr
+    assert done.stderr.startswith(f"{other}:2: unknown key: 'x' (hint: ")
+    assert done.stdout == f"{other}:1: '/a' is not on this node\n"
     other.write_text("siteFs=/a;/usr;/b:/c:optional\nmodule_m_copyPath=/d\n")
     done = shifter.run(f"--check-config={other}")
     assert (done.returncode, done.stderr) == (0, "")
@@ -119,7 +123,125 @@ def test_a_file_can_be_checked_before_it_is_used(shifter: Launcher, playground: 
     )
     assert "cannot read '/absent'" in fails(shifter, "--check-config=/absent")
     other.write_text("defaultModules=mpi\nmodule_mpi_enabled=0\n")
-    assert f"'{other}': unknown shifter module: 'mpi'" in fails(shifter, f"--check-config={other}")
+    done = shifter.run(f"--check-config={other}")
+    assert done.returncode == 125
+    assert done.stderr.startswith(f"{other}:1: unknown shifter module: 'mpi' (hint: ")
+
+
+def test_all_mistakes_of_a_file_are_listed_one_a_line(
+    shifter: Launcher, playground: Path, site: Path
+) -> None:
+    other = playground / "other"
+    other.write_text(
+        f"siteFs=/a:/etc:rw:zz; b; {site}:/c\\\n;/d/..:/d\n"
+        "nonsense\n"
+        "siteEnv=A B=1 =\n"
+        "system=x\n"
+        "perNodeCacheSizeLimit=1G\n"
+        "perNodeCacheAllowedFsType=xfs\n"
+        "siteFs=/x:/c:perNodeCache=size=2G;/y:/d:perNodeCache=size=1X,fs=ext4\n"
+        "siteFs=/x:/e:perNodeCache=size=1M,fs=ext4\n"
+        "module_a_conflict=b,c\nmodule_b_siteEnv=B=1\nmodule_c_siteFs=/usr:/proc/x\n"
+        "module_d_foo=1\nmodule_none_siteEnv=A=1\n"
+        "defaultModules=a,zz,c,b\n"
+        "maxGroupCount=a\1b\n"
+        "populateEtcDynamically=2\n"
+    )
+    done = shifter.run(f"--check-config={other}")
+    assert done.returncode == 125
+    said = [
+        line.removeprefix(f"{other}:").partition(" (hint: ") for line in done.stderr.split("\n")
+    ]
+    assert [fact for fact, _, _ in said] == [
+        "1: nothing may be mounted at '/etc': files of the container's own are in it",
+        "1: no flag of a volume: 'rw'",
+        "1: no flag of a volume: 'zz'",
+        "1: not an absolute path: 'b'",
+        "1: a path with '..' in it: '/d/..'",
+        "3: no '=' in the line: 'nonsense'",
+        "4: 'siteEnv' holds 'A'",
+        "4: 'siteEnv' holds '='",
+        "8: no size: '1X'",
+        "12: nothing may be mounted at '/proc/x': there are the kernel's own files",
+        "13: unknown key: 'module_d_foo'",
+        "14: no name of a module: 'none'",
+        "16: 'maxGroupCount' is no number: 'a?b'",
+        "17: 'populateEtcDynamically' is neither 0 nor 1: '2'",
+        "8: a perNodeCache of 2147483648 bytes at '/c', where the site allows 1073741824",
+        "9: a perNodeCache of the type 'ext4' at '/e', which the site does not allow",
+        "15: unknown shifter module: 'zz'",
+        "15: cannot load conflicting modules 'c' and 'a'",
+        "15: cannot load conflicting modules 'b' and 'a'",
+        "",
+    ]
+    assert all(hint.endswith(")") for _, _, hint in said[:-1])
+    other.write_text("siteFs=/a\n")
+    assert shifter.run(f"--check-config={other}").returncode == 0
+
+
+def test_a_store_of_shifters_own_is_told(shifter: Launcher, playground: Path) -> None:
+    other = playground / "other"
+    other.write_text(f"imagePath={playground}\n")
+    done = shifter.run(f"--check-config={other}")
+    assert done.returncode == 0
+    assert f"{other}: '{playground}' is not a store yet: shifter-admin init" in done.stdout
+    other.write_text(f"imagePath={shifter.store}\n")
+    assert shifter.run(f"--check-config={other}").stdout == ""
+
+
+@contextmanager
+def automounted(place: Path) -> Iterator[None]:
+    """Mount what an automounter does, at which the group of this process only looks."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    end, start = os.pipe()
+    options = f"fd={start},pgrp={os.getpgrp()},minproto=5,maxproto=5,indirect".encode()
+    if libc.mount(b"test", bytes(place), b"autofs", 0, options) < 0:
+        pytest.skip(f"no autofs here: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+        os.close(end)
+        os.close(start)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount what an automounter does")
+def test_a_private_mount_of_an_automounters_directory_is_told(
+    shifter: Launcher, playground: Path, site: Path
+) -> None:
+    other = playground / "other"
+    trap = f"'{site}/inner' is mounted on demand (autofs), which does not work in a private mount"
+    (playground / "link").symlink_to(site / "inner")
+
+    def said(text: str) -> str:
+        other.write_text(text)
+        done = shifter.run(f"--check-config={other}")
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    with automounted(site / "inner"):
+        for source in (site / "inner", site, playground / "link"):
+            notice = f"{other}:2: {trap}: write {source}:/x:slave\n"
+            assert said(f"system=x\nsiteFs=/usr;{source}:/x\n") == notice
+            assert said(f"\nmodule_m_siteFs={source}:/x:ro\n") == notice
+            assert said(f"mountPropagationStyle=slave\nsiteFs={source}:/x:private\n") == notice
+            assert said(f"siteFs={source}:/x:slave\n") == ""
+            assert said(f"mountPropagationStyle=slave\nsiteFs={source}:/x\n") == ""
+    assert said(f"siteFs={site}\n") == ""
+
+
+def test_a_modules_key_in_other_letters_is_that_key(
+    shifter: Launcher, config: Path, site: Path
+) -> None:
+    config.write_text(f"module_gpu_copypath={site}\nmodule_gpu_SITEENV=A=1\n")
+    show = "echo $A; cat /opt/udiImage/modules/gpu/file"
+    assert shifter.inside(show, "-mgpu") == "1\nof the site\n"
+    done = shifter.run("--check-config", env={"SHIFTER_IMAGE": None})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"{config}:1: 'copypath' is taken for 'copyPath'\n"
+        f"{config}:2: 'SITEENV' is taken for 'siteEnv'\n"
+    )
 
 
 def test_the_example_is_a_good_one(shifter: Launcher) -> None:
@@ -135,7 +257,7 @@ def test_the_example_is_a_good_one(shifter: Launcher) -> None:
         ("# x\nimagepath = \\\n/x\n", 2, "unknown key: 'imagepath'", "did you mean 'imagePath'?"),
         ("a\\\nb=1\nsiteEnvx=1", 1, "unknown key: 'a  b'", "did you mean"),
         ("system=1\n" * 9 + "siteEnvx=1", 10, "unknown key: 'siteEnvx'", "'siteEnv'?"),
-        ("module_m_copypath=/x", 1, "'module_m_copypath'", "did you mean 'module_m_copyPath'?"),
+        ("module_m_copypth=/x", 1, "'module_m_copypth'", "did you mean 'module_m_copyPath'?"),
         ("module_a_b_siteEnv=A=1", 1, "'module_a_b_siteEnv'", "module_a_siteEnv"),
         ("module_none_siteEnv=A=1", 1, "no name of a module: 'none'", "a name has"),
         ("nonsense", 1, "no '=' in the line: 'nonsense'", "KEY=VALUE"),

@@ -62,6 +62,15 @@ def test_a_type_of_images_that_there_is_not(shifter: Launcher) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["docker://ubuntu:16.04", "docker://quay.io/x/y"])
+def test_an_address_is_no_image_name(shifter: Launcher, name: str) -> None:
+    said = fails(shifter, "-i", name, "true")
+    assert said == (
+        f"shifter: not an image name: '{name}'\n  hint: write '{name[9:]}', without // in front\n"
+    )
+    assert fails(shifter, "true", SHIFTER_IMAGE=name) == said
+
+
 def test_control_characters_of_names_are_not_repeated(shifter: Launcher) -> None:
     said = fails(shifter, "-i", "x\x1b[2J\n\x7f", "true")
     assert said.splitlines()[0] == "shifter: not an image name: 'x?[2J??'"
