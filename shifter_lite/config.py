@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shifter_lite import places, platforms, registries
+from shifter_lite import places, platforms, registries, udiroot
 from shifter_lite.errors import BadConfig, BadReference
 from shifter_lite.layout import Layout
 from shifter_lite.registries import Registries
@@ -146,16 +146,16 @@ class Executor:
 class Site:
     """How this site wants things; every field is a key of ``shifter_lite.toml``.
 
-    ``system`` is the name that ``shifterimg images`` prints.  ``platform`` is what
-    compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local disk of
-    each service node.  ``cache_bytes`` is how large the cache of layers may grow.
+    ``system`` is the name that ``shifterimg images`` prints, if udiRoot.conf is not to say it.
+    ``platform`` is what compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local
+    disk of each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
     A worker that has not shown for ``lease_seconds`` that it lives is taken for dead.
     ``compression_level`` is zstd's, 1 to 19.  ``queue``, ``limits`` and ``policy`` are tables,
     and ``registries`` is how each registry is asked.
     """
 
-    system: str
+    system: str = ""
     platform: str
     state_dir: str
     cache_bytes: int = 20 << 30
@@ -177,15 +177,25 @@ _TABLES: dict[str, type[Any]] = {
 }
 
 
-def store_layout(option: str | None, environ: Mapping[str, str]) -> Layout:
+def store_layout(option: str | None, environ: Mapping[str, str], *, check: bool = False) -> Layout:
     """Return the store that OPTION, else ENVIRON, else the site's configuration names.
 
-    Without any, it is the user's own: ``$XDG_DATA_HOME/shifter-lite``.
+    Without any, it is the user's own: ``$XDG_DATA_HOME/shifter-lite``.  With CHECK a mistake in
+    ``udiRoot.conf`` is an error even where the store is named otherwise, as in the launcher.
     """
-    named = option or environ.get("SHIFTER_STORE") or places.image_path(environ, _DIRECTORY)
+    named = option or environ.get("SHIFTER_STORE")
+    if check or not named:
+        site = udiroot.read(environ, _DIRECTORY)
+        named = named or site.image_path
     if named:
         return Layout(Path(named).absolute())
     return Layout(_home(environ, "XDG_DATA_HOME", ".local/share"))
+
+
+def system_name(environ: Mapping[str, str]) -> str:
+    """Return what the site calls this machine: in its configuration, else by its host's name."""
+    named = read_site(environ).system or udiroot.read(environ, _DIRECTORY).system
+    return named or os.uname().nodename.partition(".")[0]
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
@@ -213,7 +223,6 @@ def read_site(environ: Mapping[str, str]) -> Site:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path}: {error}") from error
     values: dict[str, Any] = {
-        "system": os.uname().nodename.partition(".")[0],
         "platform": _host_platform(),
         **given,
     }

@@ -1,11 +1,16 @@
 """The store is found where the user, the environment or the site says."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from shifter_lite import config
 from shifter_lite.errors import BadConfig
+from tests.runtime.store import make_store
 
 
 @pytest.fixture
@@ -37,6 +42,90 @@ def test_the_launchers_other_places_of_udiroot_conf_count_too(directory: Path) -
     assert root(HOME=str(home), SHIFTER_CONFIG=str(chosen)) == "/chosen"
     (directory / "udiRoot.conf").write_text("system=x\n")
     assert root(HOME=str(home)) == f"{home}/.local/share/shifter-lite"
+
+
+def test_what_ends_every_launch_ends_shifterimg_too(directory: Path) -> None:
+    file = directory / "udiRoot.conf"
+    file.write_text("system=x\nsiteFs=/a:/b:rw\n")
+    words = f"'{file}' line 2: no flag of a volume: 'rw'"
+    with pytest.raises(BadConfig, match=re.escape(words)) as raised:
+        root(HOME="/h")
+    assert raised.value.hint.startswith("write siteFs=/FROM")
+    # Workers and administrators may name the store, and go on.
+    assert root("/o") == root(SHIFTER_STORE="/o") == "/o"
+    with pytest.raises(BadConfig, match=re.escape(words)):
+        config.store_layout("/o", {}, check=True)
+    file.write_text("imagePath=/a\n")
+    assert str(config.store_layout("/o", {}, check=True).root) == "/o"
+
+
+def test_a_file_that_the_launcher_cannot_read_is_an_error(directory: Path) -> None:
+    chosen = directory / "chosen"
+    for text, words in (
+        (None, "No such file"),
+        (b"a=\0", "is no text"),
+        (b"#" * 2**20, "too large"),
+    ):
+        if text is not None:
+            chosen.write_bytes(text)
+        with pytest.raises(BadConfig, match=words):
+            root(SHIFTER_CONFIG=str(chosen))
+    chosen.unlink()
+    chosen.mkdir()
+    with pytest.raises(BadConfig, match="cannot read"):
+        root(SHIFTER_CONFIG=str(chosen))
+    with pytest.raises(BadConfig, match="cannot read '/dev/null'"):
+        root(SHIFTER_CONFIG="/dev/null")
+
+
+def test_the_machine_is_called_what_the_site_says(directory: Path) -> None:
+    assert config.system_name({"HOME": "/h"}) == os.uname().nodename.partition(".")[0]
+    (directory / "udiRoot.conf").write_text("system = blue waters\n")
+    assert config.system_name({"HOME": "/h"}) == "blue waters"
+    (directory / "shifter_lite.toml").write_text("system = 'other'")
+    assert config.system_name({"HOME": "/h"}) == "other"
+
+
+@pytest.mark.parametrize("command", ["images", "lookup", "path", "pull", "queue"])
+def test_shifterimg_says_of_a_wrong_file_what_the_launcher_says(
+    directory: Path, command: str
+) -> None:
+    file = directory / "chosen"
+    file.write_text("sitefs=/a\n")
+    arguments = [command] if command in ("images", "queue") else [command, "x"]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "shifterimg", "--store", directory, *arguments],
+        capture_output=True,
+        text=True,
+        env={"SHIFTER_CONFIG": str(file), "HOME": str(directory)},
+    )
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == (
+        f"shifterimg: '{file}' line 1: unknown key: 'sitefs'\n  hint: did you mean 'siteFs'?\n"
+    )
+
+
+def test_a_wrong_file_keeps_nobody_from_help(directory: Path) -> None:
+    (directory / "chosen").write_text("sitefs=/a\n")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "shifterimg", "pull", "--help"],
+        capture_output=True,
+        env={"SHIFTER_CONFIG": str(directory / "chosen")},
+    )
+    assert done.returncode == 0
+
+
+def test_images_are_listed_under_the_name_of_the_machine(directory: Path) -> None:
+    (directory / "image").write_bytes(b"x")
+    make_store(directory / "store", directory / "image")
+    (directory / "chosen").write_text(f"system=mycluster\nimagePath={directory}/store\n")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "shifterimg", "images"],
+        capture_output=True,
+        text=True,
+        env={"SHIFTER_CONFIG": str(directory / "chosen"), "HOME": str(directory)},
+    )
+    assert done.stdout.split()[:3] == ["mycluster", "docker", "READY"], done.stderr
 
 
 def test_without_a_site_the_store_is_at_home(directory: Path) -> None:

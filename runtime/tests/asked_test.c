@@ -1,5 +1,7 @@
 /* What the readers of udiRoot.conf, volumes, --env-file and the environment claim of themselves.
-   With the word "keys": print the keys of udiRoot.conf. */
+   With the word "keys": print the keys of udiRoot.conf, and why they have no effect.  "rules": the
+   keys, and what their values must be.  "files": read texts from standard input, a NUL behind each,
+   and print of each its line, fact and advice, or 0, imagePath and nothing, with NULs behind. */
 #include "../config.h"
 #include "../envfile.h"
 #include "../environment.h"
@@ -314,11 +316,76 @@ static void print_keys(const char *before, const struct key *keys)
         printf("%s%s\t%s\n", before, keys->name, keys->why != NULL ? keys->why : "");
 }
 
+static const char *rule_of(enum key_kind kind)
+{
+    switch (kind) {
+    case KEY_FS:
+        return "volumes";
+    case KEY_ENV:
+    case KEY_ENV_APPEND:
+    case KEY_ENV_PREPEND:
+        return "variables";
+    case KEY_ENV_UNSET:
+        return "names";
+    case KEY_DEFAULT_IMAGE_TYPE:
+        return "type";
+    case KEY_OPT_UDI_IMAGE:
+    case KEY_ETC_PATH:
+    case KEY_CACHE_PATH:
+    case KEY_COPY_PATH:
+    case KEY_USERHOOK:
+        return "path";
+    case KEY_POPULATE_ETC:
+    case KEY_ENABLED:
+        return "switch";
+    case KEY_MAX_GROUP_COUNT:
+        return "count";
+    case KEY_PROPAGATION:
+        return "propagation";
+    case KEY_CACHE_SIZE_LIMIT:
+        return "size";
+    default:
+        return "text";
+    }
+}
+
+static void print_rules(const char *before, const struct key *keys)
+{
+    for (; keys->name != NULL; keys++)
+        printf("%s%s\t%s\n", before, keys->name, rule_of(keys->kind));
+}
+
+static void print_files(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+
+    while (getdelim(&text, &size, '\0', stdin) >= 0) {
+        struct config *read = config(text);
+        const char *store = read != NULL && read->store != NULL ? read->store : "";
+
+        if (read != NULL)
+            printf("0%c%s%c%c", '\0', store, '\0', '\0');
+        else
+            printf("%u%c%s%c%s%c", why.line, '\0', why.fact, '\0', why.advice, '\0');
+    }
+    free(text);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "keys") == 0) {
         print_keys("", file_keys);
         print_keys("module_NAME_", module_keys);
+        return EXIT_SUCCESS;
+    }
+    if (argc == 2 && strcmp(argv[1], "rules") == 0) {
+        print_rules("", file_keys);
+        print_rules("module_NAME_", module_keys);
+        return EXIT_SUCCESS;
+    }
+    if (argc == 2 && strcmp(argv[1], "files") == 0) {
+        print_files();
         return EXIT_SUCCESS;
     }
     lines_are_joined_and_comments_are_not();

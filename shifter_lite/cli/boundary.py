@@ -19,6 +19,8 @@ from shifter_lite.errors import NoOutput, ShifterError, from_oserror
 from shifter_lite.layout import Layout
 
 _INTERRUPTED = 130
+# In the context of a program, if it reads udiRoot.conf as the launcher does.
+_AS_LAUNCHER = "shifter_lite.as_launcher"
 
 
 def group(name: str, text: str) -> Callable[[Callable[..., None]], click.Group]:
@@ -54,9 +56,14 @@ def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def follow_launcher(context: click.Context) -> None:
+    """Let a mistake in ``udiRoot.conf`` end this program too, as it ends every launch."""
+    context.meta[_AS_LAUNCHER] = True
+
+
 def layout_of(context: click.Context) -> Layout:
     """Return the store that the user means."""
-    return config.store_layout(context.obj, os.environ)
+    return config.store_layout(context.obj, os.environ, check=_AS_LAUNCHER in context.meta)
 
 
 def echo(text: str) -> None:

@@ -34,7 +34,7 @@ def listing(context: click.Context, as_json: bool) -> None:
         rows = [_fields(name, entry) for name, entry in named.items()]
         boundary.echo(json.dumps(rows, indent=2))
         return
-    system = config.read_site(os.environ).system
+    system = config.system_name(os.environ)
     for name, entry in named.items():
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(entry.time))
         # The columns of Shifter, which scripts read.

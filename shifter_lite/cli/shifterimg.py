@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import click
+
 from shifter_lite.cli import asked, boundary, images, importing, pull
 
 
 @boundary.group("shifterimg", "Get container images ready for compute nodes, and find them.")
-def program() -> None:
+@click.pass_context
+def program(context: click.Context) -> None:
     """Take the options that come before the command."""
+    boundary.follow_launcher(context)
 
 
 program.add_command(pull.command)

@@ -179,11 +179,11 @@ def test_a_program_of_another_library_or_machine_is_told_apart(
         126,
         "'/v/there' is damaged, or not made for Linux",
     )
-    name = b"/lib/ld-linux.so.2\0"
+    wanted = b"/lib/ld-linux.so.2\0"
     old = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack(
         "<HHIIIIIHHHHHH", 2, 3, 1, 0x8048000, 52, 0, 0, 52, 32, 1, 40, 0, 0
     )
-    old += struct.pack("<8I", 3, 84, 0x8048054, 0, len(name), len(name), 4, 1) + name
+    old += struct.pack("<8I", 3, 84, 0x8048054, 0, len(wanted), len(wanted), 4, 1) + wanted
     # A kernel may have no 32-bit programs.
     assert said(old) in (
         (126, "'/v/there' is made for i386, and this node is x86_64"),
