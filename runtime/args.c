@@ -155,11 +155,12 @@ static char **read_option(struct job *job, char **argv)
 static void check_image(const struct job *job)
 {
     static const char *const types[] = {"custom:", "local:"};
+    const char *scheme = job->image != NULL ? strstr(job->image, "://") : NULL;
 
     if (job->image == NULL)
         fail(0, "shifter --image=NAME:TAG COMMAND, or set SHIFTER_IMAGE", "no image was named");
-    if (strncmp(job->image, "docker://", strlen("docker://")) == 0)
-        fail(0, hint("write '%s', without // in front", job->image + strlen("docker://")),
+    if (scheme != NULL)
+        fail(0, hint("write '%s', without // in front", scheme + strlen("://")),
              "not an image name: '%s'", job->image);
     for (size_t at = 0; at < sizeof types / sizeof types[0]; at++)
         if (strncmp(job->image, types[at], strlen(types[at])) == 0)

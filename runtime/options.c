@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define LIST_HINT "shifter --help lists the options"
+#define LIST_HINT "shifter --help lists the options; put -- before a command with its own"
 
 const struct option_rule options[OPTIONS] = {
     [IMAGE] = {"image", 'i', REQUIRED},

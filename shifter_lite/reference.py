@@ -122,11 +122,11 @@ def _without_type(text: str) -> str:
     kind, colon, rest = text.partition(":")
     if colon and kind in ("custom", "local"):
         raise _bad(text, f"images of Shifter's type {kind!r} do not exist here")
-    if colon and kind == "docker" and rest.startswith("//"):
-        raise _bad(text, f"write {rest[2:]!r}, without // in front")
+    if (scheme := text.find("://")) >= 0:
+        raise _bad(text, f"write {text[scheme + 3 :]!r}, without // in front")
     if colon and kind == "id":
         raise _bad(text, "here the image's name is needed; see 'shifterimg images'")
-    if colon and kind == "docker" and re.search("[:/@]", rest) and not rest.startswith("//"):
+    if colon and kind == "docker" and re.search("[:/@]", rest):
         return rest
     return text
 

@@ -62,11 +62,14 @@ def test_a_type_of_images_that_there_is_not(shifter: Launcher) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["docker://ubuntu:16.04", "docker://quay.io/x/y"])
+@pytest.mark.parametrize(
+    "name", ["docker://ubuntu:16.04", "docker://quay.io/x/y", "https://quay.io/x", "oci:docker://x"]
+)
 def test_an_address_is_no_image_name(shifter: Launcher, name: str) -> None:
     said = fails(shifter, "-i", name, "true")
     assert said == (
-        f"shifter: not an image name: '{name}'\n  hint: write '{name[9:]}', without // in front\n"
+        f"shifter: not an image name: '{name}'\n"
+        f"  hint: write '{name.partition('://')[2]}', without // in front\n"
     )
     assert fails(shifter, "true", SHIFTER_IMAGE=name) == said
 

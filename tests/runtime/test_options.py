@@ -51,6 +51,21 @@ def test_a_long_option_may_be_cut_as_long_as_it_is_no_other(shifter: Launcher) -
         assert f"'{word}' may be '{one}' or '{other}'" in said
 
 
+def test_a_value_that_an_option_may_have_stands_in_the_same_word(shifter: Launcher) -> None:
+    """As with getopt_long(3), and so in Shifter: the next word is an option, or the command."""
+    done = shifter.run("-i", "test", "--workdir", "/etc")
+    assert done.returncode == 126
+    assert "'/etc' is a directory" in done.stderr
+    for words in (["--workdir=/etc", "pwd"], ["-w/etc", "pwd"], ["-w=/etc", "--", "pwd"]):
+        assert shifter.run("-i", "test", *words).stdout == "/etc\n"
+    assert shifter.run("-i", "test", "-w", "pwd").stdout == "/work\n"
+    said = fails(shifter, "-i", "test", "--entry=/bin/id", "-u")
+    assert "unknown option: '-u'" in said
+    assert "put -- before a command with its own" in said
+    done = shifter.run("-i", "test", "--entry=/bin/id", "--", "-u")
+    assert done.stdout == f"{UID}\n"
+
+
 def test_verbose_says_what_is_done_and_silence_is_the_rule(shifter: Launcher) -> None:
     assert shifter.run("-i", "test", "true").stderr == ""
     said = shifter.run("-v", "-i", "test", "--volume=/usr:/x", "true").stderr
