@@ -32,7 +32,7 @@ static const char *const seeds[] = {
     "/a:/b;/c/./d//e/:/f:ro;/g:/h:perNodeCache=size=10M,bs=4K,method=loop;/etc:/x",
     "# c\nA=1\n  B=\"x y\"  \n\nC=\nD=e=f\n",
 };
-static const char alphabet[] = "/:;,=.#\\ \n\t_-0123456789KMGTaersov";
+static const char alphabet[] = "/:;,=.#\\ \n\t_-0123456789KMGTPEBRaersov\"'";
 static unsigned long long state = 88172645463325252u;
 
 static size_t random_below(size_t limit)
