@@ -45,7 +45,7 @@ static uint32_t *slot_of(const struct environment *environment, const char *entr
 
 static char **find(const struct environment *environment, const char *entry)
 {
-    uint32_t slot = environment->slot_count > 0 ? *slot_of(environment, entry) : 0;
+    uint32_t slot = *slot_of(environment, entry);
 
     return slot > 0 ? &environment->list[slot - 1] : NULL;
 }
@@ -55,31 +55,36 @@ static int is_variable(const char *entry)
     return entry != NULL && entry[0] != '=' && strchr(entry, '=') != NULL;
 }
 
-/* Half of the slots stay free, so that a search for what is not there ends soon. */
-static void grow(struct environment *environment)
+/* Make room for `room` entries, a power of two.  Half of the slots stay free, so that a search for
+   what is not there ends soon. */
+static void reserve(struct environment *environment, size_t room)
 {
-    environment->room = environment->room == 0 ? 256 : 2 * environment->room;
-    environment->list = reallocarray(environment->list, environment->room, sizeof(char *));
-    environment->by = reallocarray(environment->by, environment->room, sizeof(char *));
+    environment->room = room;
+    environment->list = reallocarray(environment->list, room, sizeof(char *));
+    environment->by = reallocarray(environment->by, room, sizeof(char *));
     if (environment->list == NULL || environment->by == NULL)
         fail(ENOMEM, NULL, "cannot go on");
     free(environment->slots);
-    environment->slot_count = 2 * environment->room;
+    environment->slot_count = 2 * room;
     environment->slots = must_allocate(environment->slot_count, sizeof *environment->slots);
     for (size_t at = 0; at < environment->count; at++)
         if (is_variable(environment->list[at]))
             *slot_of(environment, environment->list[at]) = (uint32_t)at + 1;
 }
 
-static void add(struct environment *environment, const char *entry, const char *by)
+static void append(struct environment *environment, const char *entry, const char *by)
 {
-    if (environment->count + 1 >= environment->room)
-        grow(environment);
     environment->list[environment->count] = (char *)entry;
     environment->by[environment->count++] = by;
     environment->list[environment->count] = NULL;
-    if (is_variable(entry))
-        *slot_of(environment, entry) = (uint32_t)environment->count;
+}
+
+static void add(struct environment *environment, const char *entry, const char *by)
+{
+    if (environment->count + 1 >= environment->room)
+        reserve(environment, 2 * environment->room);
+    append(environment, entry, by);
+    *slot_of(environment, entry) = (uint32_t)environment->count;
 }
 
 /* What is no NAME=value cannot be set. */
@@ -157,13 +162,17 @@ static void edit(struct environment *environment, const struct edits *edits, con
 
 static int is_kept_out(const char *entry)
 {
-    size_t length = name_length(entry);
+    size_t length;
 
     if (strncmp(entry, "LD_", 3) == 0)
         return 1;
-    for (size_t at = 0; at < sizeof kept_out / sizeof kept_out[0]; at++)
-        if (strlen(kept_out[at]) == length && memcmp(kept_out[at], entry, length) == 0)
+    for (size_t at = 0; at < sizeof kept_out / sizeof kept_out[0]; at++) {
+        if (kept_out[at][0] != entry[0])
+            continue;
+        length = strlen(kept_out[at]);
+        if (strncmp(kept_out[at], entry, length) == 0 && strchr("=", entry[length]) != NULL)
             return 1;
+    }
     return 0;
 }
 
@@ -171,10 +180,30 @@ static int is_kept_out(const char *entry)
    which they take, and what is set or unset later is to hold for all. */
 static void pass_on(struct environment *environment, char *const *caller)
 {
+    for (; *caller != NULL; caller++) {
+        uint32_t *slot;
+
+        if (is_kept_out(*caller))
+            continue;
+        slot = is_variable(*caller) ? slot_of(environment, *caller) : NULL;
+        if (slot != NULL && *slot != 0)
+            continue;
+        append(environment, *caller, "caller");
+        if (slot != NULL)
+            *slot = (uint32_t)environment->count;
+    }
+}
+
+/* So many that hardly any launch needs more. */
+static size_t room_for(char *const *caller)
+{
+    size_t count = 128, room = 256;
+
     for (; *caller != NULL; caller++)
-        if (!is_kept_out(*caller) &&
-            (!is_variable(*caller) || find(environment, *caller) == NULL))
-            add(environment, *caller, "caller");
+        count++;
+    while (room < count)
+        room *= 2;
+    return room;
 }
 
 static const char *joined(const char *first, char between, const char *second)
@@ -216,6 +245,7 @@ static void set_options(struct environment *environment, const struct words *opt
 void environment_build(struct environment *environment, const struct environment_sources *from)
 {
     memset(environment, 0, sizeof *environment);
+    reserve(environment, room_for(from->caller));
     if (!from->job->clear_env)
         pass_on(environment, from->caller);
     set_image(environment, from->job, from->record);
