@@ -2,11 +2,13 @@
 
 #include "files.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define AUTOFS_MAGIC 0x0187 /* linux/auto_fs.h */
 
@@ -53,16 +55,30 @@ static char *find_beneath(FILE *mounts, const char *path)
     return found;
 }
 
+/* Whether `path` is in an automounter's own filesystem, without using it: that would mount on it. */
+static int is_automounters(const char *path)
+{
+    int place = open(path, O_PATH | O_CLOEXEC);
+    struct statfs status;
+    int is = place >= 0 && fstatfs(place, &status) == 0 && status.f_type == AUTOFS_MAGIC;
+
+    if (place >= 0)
+        close(place);
+    return is;
+}
+
 const char *mounts_find_automount(const char *path)
 {
-    char real[PATH_MAX];
-    struct statfs status;
+    char real[PATH_MAX], above[PATH_MAX];
     const char *found;
     FILE *mounts;
 
     if (realpath(path, real) == NULL)
         return NULL;
-    if (statfs(real, &status) == 0 && status.f_type == AUTOFS_MAGIC)
+    path_format(above, "%s", real);
+    *strrchr(above, '/') = '\0';
+    /* In such a directory all names come and go, whatever is mounted just now. */
+    if (is_automounters(real) || (above[0] != '\0' && is_automounters(above)))
         return must_copy(real);
     mounts = fopen("/proc/self/mountinfo", "re");
     if (mounts == NULL)

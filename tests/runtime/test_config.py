@@ -227,6 +227,16 @@ def test_a_private_mount_of_an_automounters_directory_is_told(
             assert said(f"mountPropagationStyle=slave\nsiteFs={source}:/x:private\n") == notice
             assert said(f"siteFs={source}:/x:slave\n") == ""
             assert said(f"mountPropagationStyle=slave\nsiteFs={source}:/x\n") == ""
+        # What has been mounted there, or will be.
+        mounted = site / "inner" / "mounted"
+        mounted.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "later", mounted], check=True)
+        try:
+            assert f"'{mounted}' is mounted on demand" in said(f"siteFs={mounted}\n")
+            (mounted / "beneath").mkdir()
+            assert said(f"siteFs={mounted}/beneath\n") == ""
+        finally:
+            subprocess.run(["umount", mounted], check=True)
     assert said(f"siteFs={site}\n") == ""
 
 
