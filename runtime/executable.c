@@ -89,53 +89,58 @@ static const char *explain_machine(const char *path, const struct head *head)
     return hint("'%s' is damaged, or not made for Linux", path);
 }
 
-/* Where in the file the loader's name is, by the program header number `at`; 0: it is not that. */
-static int find_name(int file, const struct head *head, unsigned at, off_t *place, size_t *size)
+/* Where in the file a segment of a program is, and of which type. */
+struct segment {
+    uint64_t type, place, size;
+};
+
+static int read_at(int file, void *bytes, size_t size, uint64_t place)
 {
-    if (head->bytes[EI_CLASS] == ELFCLASS32) {
-        Elf32_Ehdr header;
-        Elf32_Phdr segment;
+    return place <= INT64_MAX && pread(file, bytes, size, (off_t)place) == (ssize_t)size;
+}
 
-        memcpy(&header, head->bytes, sizeof header);
-        if (at >= header.e_phnum ||
-            pread(file, &segment, sizeof segment,
-                  (off_t)(header.e_phoff + at * sizeof segment)) != (ssize_t)sizeof segment)
-            return 0;
-        *place = segment.p_offset;
-        *size = segment.p_filesz;
-        return segment.p_type == PT_INTERP;
-    } else {
-        Elf64_Ehdr header;
-        Elf64_Phdr segment;
+static int read_segment_32(int file, const struct head *head, unsigned at, struct segment *segment)
+{
+    Elf32_Ehdr header;
+    Elf32_Phdr read;
 
-        memcpy(&header, head->bytes, sizeof header);
-        if (at >= header.e_phnum ||
-            pread(file, &segment, sizeof segment,
-                  (off_t)(header.e_phoff + at * sizeof segment)) != (ssize_t)sizeof segment)
-            return 0;
-        *place = (off_t)segment.p_offset;
-        *size = segment.p_filesz;
-        return segment.p_type == PT_INTERP;
-    }
+    memcpy(&header, head->bytes, sizeof header);
+    if (at >= header.e_phnum ||
+        !read_at(file, &read, sizeof read, (uint64_t)header.e_phoff + at * sizeof read))
+        return 0;
+    *segment = (struct segment){read.p_type, read.p_offset, read.p_filesz};
+    return 1;
+}
+
+static int read_segment_64(int file, const struct head *head, unsigned at, struct segment *segment)
+{
+    Elf64_Ehdr header;
+    Elf64_Phdr read;
+
+    memcpy(&header, head->bytes, sizeof header);
+    if (at >= header.e_phnum ||
+        !read_at(file, &read, sizeof read, header.e_phoff + at * sizeof read))
+        return 0;
+    *segment = (struct segment){read.p_type, read.p_offset, read.p_filesz};
+    return 1;
 }
 
 /* The loader that a program of this node's byte order names, in `loader`; 0: it names none. */
 static int read_loader(const char *path, const struct head *head, char loader[PATH_MAX])
 {
+    int is_32 = head->bytes[EI_CLASS] == ELFCLASS32, is_found = 0;
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    ssize_t length = -1;
-    size_t size;
-    off_t place;
+    struct segment segment;
 
     if (file < 0)
         return 0;
-    for (unsigned at = 0; at < PROGRAM_HEADERS && length < 0; at++)
-        if (find_name(file, head, at, &place, &size) && size > 0 && size < PATH_MAX)
-            length = pread(file, loader, size, place);
+    memset(loader, 0, PATH_MAX);
+    for (unsigned at = 0; at < PROGRAM_HEADERS && !is_found; at++)
+        is_found = (is_32 ? read_segment_32 : read_segment_64)(file, head, at, &segment) &&
+                   segment.type == PT_INTERP && segment.size > 0 && segment.size < PATH_MAX &&
+                   read_at(file, loader, segment.size, segment.place);
     close(file);
-    if (length >= 0)
-        loader[length] = '\0';
-    return length > 0;
+    return is_found;
 }
 
 static const char *explain_loader(const char *path, const char *loader)

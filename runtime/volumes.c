@@ -254,7 +254,7 @@ static int check_flags(const struct volume *volume, enum volume_asker asker,
         return complain(why, usage(asker), "the flags 'slave' and 'private' exclude each other");
     if (volume->cache && volume->cache_size == 0)
         return complain(why, VOLUME_HINT, "a perNodeCache needs a size: '%s'", volume->to);
-    /* Of a site it is a directory that nobody fills; a user hardly means that. */
+    /* A site may want an empty directory there; of a user it is a mistake. */
     if (volume->cache && volume->read_only && asker == ASKED_BY_USER)
         return complain(why, VOLUME_HINT, "a perNodeCache that is read-only: '%s'", volume->to);
     return 0;
