@@ -36,6 +36,7 @@ FILE_KEYS = {
     "perNodeCacheSizeLimit": "size",
     "perNodeCacheAllowedFsType": "text",
     "perNodeCachePath": "path",
+    "lenientWorkdir": "switch",
     "udiMount": "text",
     "loopMount": "text",
     "rootfsType": "text",

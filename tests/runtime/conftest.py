@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -189,7 +190,8 @@ def shifter(built: Path, base: Path, shared_store: Path, home: Path) -> Iterator
     yield launcher
     launcher.wait_until_gone()
     with open("/proc/self/mountinfo") as mounts:
-        assert not [line for line in mounts if " - fuse.shifter shifter " in line]
+        ours = re.compile(f" - fuse[.]shifter shifter .*user_id={launcher.uid},")
+        assert not [line for line in mounts if ours.search(line)]
 
 
 @pytest.fixture(scope="session")
