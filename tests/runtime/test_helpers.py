@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def launcher(request: pytest.FixtureRequest) -> Launcher:
     return found
 
 
+SIGNALS = int(os.environ.get("SHIFTER_TEST_SIGNALS", "2000"))
 both_servers = pytest.mark.parametrize("launcher", ["shifter", "foreign"], indirect=True)
 
 
@@ -124,6 +126,27 @@ def test_a_signal_to_all_processes_of_the_user_leaves_the_image_readable(shifter
     done = shifter.run("-i", "test", "sh", "-c", script)
     assert done.stdout == "from the image\n"
     assert done.returncode == 0
+
+
+@both_servers
+def test_signals_of_all_kinds_under_load_reach_no_application(launcher: Launcher) -> None:
+    chance = random.Random(SIGNALS)
+    script = "i=0; while [ $i -lt 300 ]; do cat /etc/motd /bin/busybox; i=$((i + 1)); done | wc -c"
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                launcher.popen("-i", "test", "sh", "-c", script, stdout=pipe, stderr=pipe)
+            )
+            for _ in range(4)
+        ]
+        until("there is no helper", lambda: servers(launcher) and keepers(launcher))
+        helpers = [*servers(launcher), *keepers(launcher)]
+        for _ in range(SIGNALS):
+            os.kill(chance.choice(helpers), chance.choice(CATCHABLE))
+        ends = [process.communicate(timeout=120) for process in started]
+    assert {error for _, error in ends} == {""}
+    assert len({out for out, _ in ends}) == 1
 
 
 # ---------------------------------------------------------------------------------- limits
