@@ -1,20 +1,78 @@
 /* unsetupRoot: unmount what setupRoot has mounted on this node, as root, in an epilogue.
 
-       unsetupRoot [-U UID [-J JOB]]
+       unsetupRoot -U UID [-J JOB]     of this user, of this job
+       unsetupRoot --all               of all users
+       unsetupRoot                     of all users without a process on this node
 
-   Without a user, of all.  An epilogue must not take a node out of service because something is
-   left: what it cannot do it says, and ends well. */
+   Shifter's has no arguments, on nodes of one job each: the last form does the same there, and
+   takes nothing from jobs that run.  An epilogue must not take a node out of service because something is
+   left: what it cannot do it says, and ends well.  What is not understood unmounts nothing, and
+   fails: it is the site's, for no user has a word here. */
 #include "fail.h"
 #include "files.h"
 #include "prepared.h"
+#include "prologue.h"
 
 #include <dirent.h>
+#include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* Each directory has been made by root, and only he can change what is in it: no name there leads
+#define USAGE "usage: unsetupRoot [-U UID [-J JOB] | --all]"
+
+/* So many mounts may lie on one another. */
+enum { LAYERS_MOST = 64 };
+
+struct order {
+    int has_user, is_all;
+    uid_t uid;
+    const char *job; /* or NULL */
+};
+
+static void take_option(struct order *order, int option, const char *word)
+{
+    if (option == 'U' && !order->has_user) {
+        order->has_user = 1;
+        order->uid = prologue_id(optarg, option, USAGE);
+    } else if (option == 'J' && order->job == NULL) {
+        order->job = prologue_job(optarg, USAGE);
+    } else if (option == 'a') {
+        order->is_all = 1;
+    } else if (option == 'h') {
+        puts(USAGE);
+        exit(EXIT_SUCCESS);
+    } else if (option == ':') {
+        fail(0, USAGE, "the option '-%c' has no value: nothing was unmounted", optopt);
+    } else if (option == '?') {
+        fail(0, USAGE, "unknown option: '%s'; nothing was unmounted", word);
+    } else {
+        fail(0, USAGE, "'-%c' stands twice: nothing was unmounted", option);
+    }
+}
+
+static void read_order(struct order *order, int argc, char **argv)
+{
+    static const struct option words[] = {
+        {"all", no_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int option;
+
+    *order = (struct order){0};
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "+:U:J:", words, NULL)) != -1)
+        take_option(order, option, argv[optind - 1]);
+    if (optind < argc)
+        fail(0, USAGE, "a word too many: '%s'; nothing was unmounted", argv[optind]);
+    if (order->job != NULL && !order->has_user)
+        fail(0, USAGE, "a job without its user: '-J %s'; nothing was unmounted", order->job);
+    if (order->is_all && order->has_user)
+        fail(0, USAGE, "'--all' and a user: nothing was unmounted");
+}
+
+/* Each directory has been made by root, and only root can change what is in it: no name there leads
    elsewhere. */
 static void each(const char *directory, void (*visit)(const char *path))
 {
@@ -33,12 +91,19 @@ static void each(const char *directory, void (*visit)(const char *path))
     rmdir(directory);
 }
 
+/* Unmount all that lies there, from the top: EINVAL says that nothing does. */
 static void unmount(const char *path)
 {
-    /* What is still used by who is being killed goes when he does. */
-    if (umount2(path, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY &&
-        umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH) < 0)
-        warn("cannot unmount '%s': %s", path, strerror(errno));
+    for (int layer = 0; layer < LAYERS_MOST; layer++) {
+        if (umount2(path, UMOUNT_NOFOLLOW) == 0)
+            continue;
+        /* What is still used by a process that is being killed goes when that does. */
+        if (errno == EBUSY && umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH) == 0)
+            continue;
+        if (errno != EINVAL)
+            warn("cannot unmount '%s': %s", path, strerror(errno));
+        break;
+    }
     rmdir(path);
 }
 
@@ -47,36 +112,75 @@ static void end_job(const char *path)
     each(path, unmount);
 }
 
-static void end_user(const char *path)
+/* End the jobs of a user, or one of them, while no setupRoot is at work for the user. */
+static void end_user(uid_t uid, const char *job)
 {
-    each(path, end_job);
+    char path[PATH_MAX];
+    struct stat status;
+    int is_locked;
+
+    path_format(path, PREPARED_DIR "/%u", uid);
+    if (stat(path, &status) < 0)
+        return;
+    is_locked = prologue_lock(uid);
+    if (!is_locked)
+        warn("a setupRoot of the user %u is at work for too long: not waited for", uid);
+    if (job != NULL) {
+        path_format(path, PREPARED_DIR "/%u/%s", uid, job);
+        end_job(path);
+    } else {
+        each(path, end_job);
+    }
+    if (is_locked)
+        prologue_remove_lock(uid);
+}
+
+/* Whether a process of the user is on this node. */
+static int has_process(uid_t uid)
+{
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    struct stat status;
+    int found = 0;
+
+    while (processes != NULL && !found && (entry = readdir(processes)) != NULL)
+        found = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
+                fstatat(dirfd(processes), entry->d_name, &status, 0) == 0 && status.st_uid == uid;
+    if (processes != NULL)
+        closedir(processes);
+    return found;
+}
+
+static int spare_the_running;
+
+static void end_users(const char *path)
+{
+    const char *name = strrchr(path, '/') + 1;
+    uid_t uid;
+
+    if (name[strspn(name, "0123456789")] != '\0')
+        return;
+    uid = prologue_id(name, 'U', USAGE);
+    /* Root has processes always. */
+    if (spare_the_running && uid != 0 && has_process(uid))
+        warn("left what is mounted for the user %u, who has processes here: --all unmounts it",
+             uid);
+    else
+        end_user(uid, NULL);
 }
 
 int main(int argc, char **argv)
 {
-    const char *user = NULL, *job = NULL;
-    char path[PATH_MAX];
-    int option;
+    struct order order;
 
-    fail_program = "unsetupRoot";
-    while ((option = getopt(argc, argv, "U:J:")) != -1) {
-        if (option == 'U')
-            user = optarg;
-        else if (option == 'J')
-            job = optarg;
-    }
+    prologue_begin("unsetupRoot");
     if (geteuid() != 0)
         fail(0, "it is for the epilogue of jobs", "only root can unmount images");
-    if ((user != NULL && user[strspn(user, "0123456789")] != '\0') ||
-        (job != NULL && (user == NULL || !prepared_is_job(job))))
-        fail(0, "usage: unsetupRoot [-U UID [-J JOB]]", "not a user and a job");
-    path_format(path, PREPARED_DIR "%s%s%s%s", user != NULL ? "/" : "", user != NULL ? user : "",
-                job != NULL ? "/" : "", job != NULL ? job : "");
-    if (job != NULL)
-        end_job(path);
-    else if (user != NULL)
-        end_user(path);
+    read_order(&order, argc, argv);
+    spare_the_running = !order.is_all;
+    if (order.has_user)
+        end_user(order.uid, order.job);
     else
-        each(path, end_user);
+        each(PREPARED_DIR, end_users);
     return EXIT_SUCCESS;
 }

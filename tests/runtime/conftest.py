@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime import squash
-from tests.runtime.store import make_store
+from tests.runtime.store import described, make_store
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 NAME = "docker.io/library/test:latest"
@@ -232,3 +232,34 @@ def playground(base: Path) -> Path:
     if os.geteuid() == 0:
         os.chown(path, UID, GID)
     return path
+
+
+@pytest.fixture
+def config(base: Path) -> Iterator[Path]:
+    """The node's own configuration, which root has written."""
+    path = base / "etc/shifter/udiRoot.conf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(0o644)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
+def site(shifter: Launcher, store: Path, config: Path, playground: Path) -> Iterator[Launcher]:
+    """A node of a site whose worker has built the image."""
+    path = squash.make(playground / "plain.squashfs", squash.BUSYBOX)
+    make_store(store, described(path, [("libs", "libc.so.6")], playground / "made.squashfs"))
+    config.write_text(f"imagePath={store}\n")
+    yield shifter
+    subprocess.run([shifter.program.with_name("unsetupRoot"), "-U", str(UID)], check=True)
+
+
+@pytest.fixture
+def caching(site: Launcher, config: Path, base: Path) -> Iterator[Path]:
+    """The directory where the site lets caches lie, which only root can enter."""
+    path = base / "caches"
+    path.mkdir(mode=0o700)
+    config.write_text(config.read_text() + f"perNodeCachePath={path}\n")
+    yield path
+    subprocess.run([site.program.with_name("unsetupRoot"), "-U", str(UID)], check=True)
+    path.rmdir()

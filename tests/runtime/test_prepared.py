@@ -6,13 +6,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.runtime import squash
 from tests.runtime.conftest import GID, UID, Launcher
 from tests.runtime.store import described, image_path, make_store
 from tests.runtime.test_container import keepers, servers
@@ -20,26 +18,6 @@ from tests.runtime.test_container import keepers, servers
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 JOBS = Path("/run/shifter_lite/jobs")
 JOB = {"SLURM_JOB_ID": "7"}
-
-
-@pytest.fixture
-def config(base: Path) -> Iterator[Path]:
-    """The node's own configuration, which root has written."""
-    path = base / "etc/shifter/udiRoot.conf"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(0o644)
-    yield path
-    path.unlink()
-
-
-@pytest.fixture
-def site(shifter: Launcher, store: Path, config: Path, playground: Path) -> Iterator[Launcher]:
-    """A node of a site whose worker has built the image."""
-    path = squash.make(playground / "plain.squashfs", squash.BUSYBOX)
-    make_store(store, described(path, [("libs", "libc.so.6")], playground / "made.squashfs"))
-    config.write_text(f"imagePath={store}\n")
-    yield shifter
-    subprocess.run([shifter.program.with_name("unsetupRoot"), "-U", str(UID)], check=True)
 
 
 def set_up(
@@ -215,17 +193,6 @@ TYPES = [kind for kind in ("xfs", "ext4") if f"\t{kind}\n" in Path("/proc/filesy
 def loops(where: Path) -> list[str]:
     listed = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if str(where) in line]
-
-
-@pytest.fixture
-def caching(site: Launcher, config: Path, base: Path) -> Iterator[Path]:
-    """The directory where the site lets caches lie, which only root can enter."""
-    path = base / "caches"
-    path.mkdir(mode=0o700)
-    config.write_text(config.read_text() + f"perNodeCachePath={path}\n")
-    yield path
-    subprocess.run([site.program.with_name("unsetupRoot"), "-U", str(UID)], check=True)
-    path.rmdir()
 
 
 def test_there_is_a_filesystem_to_make_a_cache_of() -> None:
