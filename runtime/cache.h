@@ -1,5 +1,5 @@
-/* The cache of a job on a node: a filesystem in a sparse file, as root makes it before the job.  The
-   file has no name any more once it is mounted, and goes with the mount. */
+/* The caches of a job on a node: filesystems in files without a name, as root makes them before the
+   job.  A file goes with its mount, however the job or we end. */
 #ifndef SHIFTER_CACHE_H
 #define SHIFTER_CACHE_H
 
@@ -7,9 +7,20 @@
 
 #include <sys/types.h>
 
-/* Make the cache that `volume` asks for, of a file in `directory`, and mount it at `target`: without
-   set-uid programs and devices, and the user's. */
-void cache_mount(const struct volume *volume, const char *directory, uid_t uid, gid_t gid,
-                 const char *target);
+/* Where caches are made, and by what: looked at once, and then known by descriptors, so that no
+   name of theirs can be given to something else. */
+struct cache_site {
+    const char *path;
+    int directory;
+    int mkfs_xfs; /* -1: of the system */
+};
+
+/* Open both; what is not root's alone ends the prologue. */
+void cache_site_open(struct cache_site *site, const struct cache_rules *rules);
+
+/* Make the cache that `volume` asks for, and mount it at `name` in the directory open on `place`:
+   without set-uid programs and devices, and the user's. */
+void cache_mount(const struct cache_site *site, const struct volume *volume, int place,
+                 const char *name, uid_t uid, gid_t gid);
 
 #endif

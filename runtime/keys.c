@@ -38,7 +38,7 @@ const struct key file_keys[] = {
     {"mvPath", KEY_NO_EFFECT, NO_HELPER},
     {"chmodPath", KEY_NO_EFFECT, NO_HELPER},
     {"ddPath", KEY_NO_EFFECT, NO_HELPER},
-    {"mkfsXfsPath", KEY_NO_EFFECT, "setupRoot finds mkfs.xfs by itself"},
+    {"mkfsXfsPath", KEY_MKFS_XFS, NULL},
     {"imageGateway", KEY_NO_EFFECT, NO_GATEWAY},
     {"gatewayTimeout", KEY_NO_EFFECT, NO_GATEWAY},
     {"sitePreMountHook", KEY_NO_EFFECT, NO_ROOT},

@@ -23,6 +23,7 @@ enum key_kind {
     KEY_CACHE_TYPES,
     KEY_CACHE_PATH,
     KEY_LENIENT_WORKDIR,
+    KEY_MKFS_XFS,
     /* of the file and of modules */
     KEY_FS,
     KEY_ENV,

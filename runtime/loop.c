@@ -1,13 +1,18 @@
 #include "loop.h"
 
 #include "fail.h"
+#include "files.h"
+#include "idmap.h"
 
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { TRIES = 64, BLOCK = 4096 };
@@ -66,25 +71,130 @@ static int attach(int file, enum access access, char device[32])
     fail(EBUSY, NULL, "cannot get a loop device");
 }
 
-void loop_mount(int file, const char *target)
+/* struct mount_attr of linux/mount.h, which older headers lack, as they lack the names below. */
+struct mount_attributes {
+    uint64_t set, clear, propagation, user_namespace;
+};
+
+#ifndef SYS_move_mount
+#define SYS_move_mount 429
+#define SYS_fsopen 430
+#define SYS_fsconfig 431
+#define SYS_fsmount 432
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+
+enum {
+    SET_FLAG = 0,
+    SET_STRING = 1,
+    CREATE = 6,
+    CLOSE_AT_EXECUTE = 1,
+    ATTRIBUTE_RDONLY = 1,
+    ATTRIBUTE_NOSUID = 2,
+    ATTRIBUTE_NODEV = 4,
+    ATTRIBUTE_IDMAP = 0x100000,
+    DESCRIPTOR_ITSELF = 0x1000,
+    MOVE_FROM_DESCRIPTOR = 4,
+};
+
+static int configure_filesystem(int context, unsigned command, const char *key, const char *value)
 {
-    const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV;
+    return (int)syscall(SYS_fsconfig, context, command, key, value, 0);
+}
+
+/* A mount of the device that is nowhere yet; -1 if there is none, as before Linux 5.2. */
+static int mount_nowhere(const char *device, const char *type, enum access access,
+                         const char *threads)
+{
+    int context = (int)syscall(SYS_fsopen, type, CLOSE_AT_EXECUTE), mounted = -1;
+    unsigned attributes = ATTRIBUTE_NOSUID | ATTRIBUTE_NODEV;
+
+    if (context < 0)
+        return -1;
+    if (access == READ_ONLY)
+        attributes |= ATTRIBUTE_RDONLY;
+    if (configure_filesystem(context, SET_STRING, "source", device) == 0 &&
+        (access == WRITABLE || configure_filesystem(context, SET_FLAG, "ro", NULL) == 0) &&
+        (threads == NULL || configure_filesystem(context, SET_STRING, "threads", threads) == 0) &&
+        configure_filesystem(context, CREATE, NULL, NULL) == 0)
+        mounted = (int)syscall(SYS_fsmount, context, CLOSE_AT_EXECUTE, attributes);
+    close(context);
+    return mounted;
+}
+
+/* Let root's files belong to the user; a kernel that cannot leaves them to root. */
+static void map_owners(int mounted, uid_t uid, gid_t gid)
+{
+    struct mount_attributes change = {ATTRIBUTE_IDMAP, 0, 0, 0};
+    int owners = uid != 0 || gid != 0 ? idmap_open(uid, gid) : -1;
+
+    if (owners < 0)
+        return;
+    change.user_namespace = (uint64_t)owners;
+    syscall(SYS_mount_setattr, mounted, "", DESCRIPTOR_ITSELF, &change, sizeof change);
+    close(owners);
+}
+
+static int put_at(int mounted, int place, const char *name)
+{
+    return (int)syscall(SYS_move_mount, mounted, "", place, name, MOVE_FROM_DESCRIPTOR);
+}
+
+/* The older way, which also tells why there is no mount. */
+static int mount_at(const char *device, const char *type, int place, const char *name,
+                    enum access access)
+{
+    char path[PATH_MAX];
+
+    path_format(path, "/proc/self/fd/%d/%s", place, name);
+    return mount(device, path, type, MS_NOSUID | MS_NODEV | (access == READ_ONLY ? MS_RDONLY : 0),
+                 NULL);
+}
+
+void loop_mount_image(int file, int place, const char *name, uid_t uid, gid_t gid)
+{
     char device[32];
     int fd = attach(file, READ_ONLY, device);
-
     /* With all processors, where the kernel can (6.2). */
-    if (mount(device, target, "squashfs", flags, "threads=multi") < 0 &&
-        mount(device, target, "squashfs", flags, NULL) < 0)
-        fail(errno, "root: modprobe squashfs", "cannot mount the image at '%s'", target);
+    int mounted = mount_nowhere(device, "squashfs", READ_ONLY, "multi");
+
+    if (mounted < 0)
+        mounted = mount_nowhere(device, "squashfs", READ_ONLY, NULL);
+    if (mounted >= 0)
+        map_owners(mounted, uid, gid);
+    if (mounted >= 0 ? put_at(mounted, place, name) < 0
+                     : mount_at(device, "squashfs", place, name, READ_ONLY) < 0)
+        fail(errno, "root: modprobe squashfs; shifter-admin verify", "cannot mount the image");
     close(fd);
 }
 
-void loop_mount_writable(int file, const char *type, const char *target)
+void loop_give_cache(int directory, uid_t uid, gid_t gid)
 {
+    MUST(directory, "cannot open a cache");
+    unlinkat(directory, "lost+found", AT_REMOVEDIR);
+    MUST(fchmod(directory, 0755), "cannot give a cache to the user");
+    MUST(fchown(directory, uid, gid), "cannot give a cache to the user");
+    close(directory);
+}
+
+void loop_mount_cache(int file, const char *type, int place, const char *name, uid_t uid,
+                      gid_t gid)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
     char device[32];
     int fd = attach(file, WRITABLE, device);
+    int mounted = mount_nowhere(device, type, WRITABLE, NULL);
 
-    if (mount(device, target, type, MS_NOSUID | MS_NODEV, NULL) < 0)
-        fail(errno, hint("root: modprobe %s", type), "cannot mount a cache at '%s'", target);
+    if (mounted >= 0) {
+        loop_give_cache(openat(mounted, ".", flags), uid, gid);
+        MUST(put_at(mounted, place, name), "cannot mount a cache");
+    } else {
+        if (mount_at(device, type, place, name, WRITABLE) < 0)
+            fail(errno, hint("root: modprobe %s", type), "cannot mount a cache of the type '%s'",
+                 type);
+        loop_give_cache(openat(place, name, flags), uid, gid);
+    }
     close(fd);
 }

@@ -164,6 +164,10 @@ int setting_of_file(struct config *config, const struct key *key, char *value,
         return read_switch(&config->lenient_workdir, key, value, why);
     case KEY_CACHE_PATH:
         return read_path(&config->cache.path, key, value, why);
+    case KEY_MKFS_XFS:
+        /* Launchers run no such program: setupRoot looks whether it is one. */
+        config->cache.mkfs_xfs = value[0] != '\0' ? value : NULL;
+        return 0;
     default:
         return set_etc(config, key, value, why);
     }

@@ -1,250 +1,355 @@
 /* setupRoot: mount an image for a job on this node, as root, in a prologue.
 
-       setupRoot [OPTION]... -U UID [-G GID] [-J JOB] TYPE IDENTIFIER
+       setupRoot [OPTION]... -U UID [-G GID] [-J JOB] [--] TYPE IDENTIFIER
 
-   Of the volumes (-v, as --volume has them) and the site's siteFs it mounts each perNodeCache, where
-   the site has a perNodeCachePath.  The options of Shifter's own setupRoot that our launcher sees to
-   itself are accepted: -V, -s, -u, -N and -m. */
+   Of the site's siteFs and the volumes (-v, as --volume has them) it mounts each perNodeCache,
+   where the site has a perNodeCachePath.  The options of Shifter's own setupRoot that our launcher sees
+   to itself are accepted: -V, -s, -u, -N and -m.
+
+   A batch system takes a node out of service when a prologue fails.  So what depends on the words
+   of users, on the store and on the room of this node ends well, with a line that says what was not
+   done: the launcher goes on without it.  What the site has written wrong fails. */
+#include "attempt.h"
 #include "cache.h"
 #include "config.h"
-#include "description.h"
 #include "fail.h"
 #include "files.h"
 #include "loop.h"
-#include "places.h"
 #include "prepared.h"
-#include "resolve.h"
+#include "prologue.h"
+#include "search.h"
 
-#include <grp.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#define USAGE "setupRoot -U UID [-G GID] [-J JOB] id|docker IDENTIFIER"
+#define USAGE                                                                                      \
+    "usage: setupRoot [--strict] -U UID [-G GID] [-J JOB] [-v VOLUMES] [--] id|docker IDENTIFIER"
+
+enum { CACHES_MOST = 16, MOUNT_MS = 10000 };
+
+/* What cannot be done for users, of which there is a line each. */
+static unsigned troubles;
+
+static void trouble(const char *fact, const char *advice)
+{
+    say_trouble(fact, advice);
+    troubles++;
+}
 
 struct order {
     uid_t uid;
     gid_t gid;
-    const char *job, *image;
+    int has_uid, has_gid, has_job, is_strict, wants_something;
+    const char *job;
+    const char *image; /* NULL: none that could be found */
     struct volumes volumes;
 };
 
-static unsigned read_id(const char *text, int option)
-{
-    char *end;
-    unsigned long id = strtoul(text, &end, 10);
-
-    if (*text < '0' || *text > '9' || *end != '\0' || id >= UINT32_MAX)
-        fail(0, "usage: " USAGE, "not a number of a user or group: '-%c %s'", option, text);
-    return (unsigned)id;
-}
-
 static void add_volumes(struct order *order, char *text)
 {
-    struct complaint why;
+    struct complaint why = {0, "", ""};
 
+    order->wants_something |= text[strspn(text, " \t\n")] != '\0';
     if (volumes_parse(&order->volumes, text, ASKED_BY_USER, &why) < 0)
-        fail(0, why.advice, "%s", why.fact);
+        trouble(why.fact, why.advice);
 }
 
-static const char *named(const char *type, const char *identifier)
+/* An option that stands twice may be a user's word, behind a variable without quotes. */
+static void only_once(int *has, int option)
+{
+    if ((*has)++)
+        fail(0, USAGE, "'-%c' stands twice", option);
+}
+
+static void take_option(struct order *order, int option, const char *word)
+{
+    switch (option) {
+    case 'U':
+        only_once(&order->has_uid, option);
+        order->uid = prologue_id(optarg, option, USAGE);
+        break;
+    case 'G':
+        only_once(&order->has_gid, option);
+        order->gid = prologue_id(optarg, option, USAGE);
+        break;
+    case 'J':
+        only_once(&order->has_job, option);
+        order->job = prologue_job(optarg, USAGE);
+        break;
+    case 'v':
+        add_volumes(order, optarg);
+        break;
+    case '!':
+        order->is_strict = 1;
+        break;
+    case 'h':
+        puts(USAGE);
+        exit(EXIT_SUCCESS);
+    case ':':
+        fail(0, USAGE, "the option '-%c' has no value", optopt);
+    case '?':
+        fail(0, USAGE, "unknown option: '%s'", word);
+    default:
+        break;
+    }
+}
+
+/* What the user's words name; NULL if that is no image. */
+static const char *named(char *const *words, int count)
 {
     char *name;
 
-    if (strcmp(type, "docker") == 0)
-        return identifier;
-    if (strcmp(type, "id") != 0)
-        fail(0, "the types are id and docker", "not a type of image: '%s'", type);
-    if (asprintf(&name, "id:%s", identifier) < 0)
-        fail(ENOMEM, NULL, "cannot go on");
-    return name;
+    if (count < 2 || words[1][0] == '\0')
+        trouble("no image was named", "");
+    else if (count > 2)
+        trouble("more than a type and an image", "write the variables in quotes");
+    else if (strcmp(words[0], "docker") == 0)
+        return words[1];
+    else if (strcmp(words[0], "id") != 0)
+        trouble(hint("not a type of image: '%.200s'", words[0]), "the types are id and docker");
+    else if (asprintf(&name, "id:%s", words[1]) >= 0)
+        return name;
+    return NULL;
 }
 
 static void read_order(struct order *order, int argc, char **argv)
 {
-    int option, has_uid = 0, has_gid = 0;
+    static const struct option words[] = {
+        {"strict", no_argument, NULL, '!'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int option;
 
     *order = (struct order){.job = "-"};
-    while ((option = getopt(argc, argv, "+VU:G:J:v:s:u:N:m:")) != -1) {
-        if (option == 'U') {
-            order->uid = read_id(optarg, option);
-            has_uid = 1;
-        } else if (option == 'G') {
-            order->gid = read_id(optarg, option);
-            has_gid = 1;
-        } else if (option == 'J') {
-            order->job = optarg;
-        } else if (option == 'v') {
-            add_volumes(order, optarg);
-        } else if (option == '?') {
-            fail(0, "usage: " USAGE, "the options are not understood");
-        }
-    }
-    if (!has_uid || argc - optind != 2)
-        fail(0, "usage: " USAGE, "a user, a type and an image are needed");
-    if (!prepared_is_job(order->job))
-        fail(0, "as the batch system calls it, or '-'", "not a job: '%s'", order->job);
-    if (!has_gid)
-        order->gid = order->uid;
-    order->image = named(argv[optind], argv[optind + 1]);
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "+:VU:G:J:v:s:u:N:m:", words, NULL)) != -1)
+        take_option(order, option, argv[optind - 1]);
+    if (!order->has_uid)
+        fail(0, USAGE, "a user is needed: -U UID");
+    order->image = named(argv + optind, argc - optind);
+    order->wants_something |= order->image != NULL;
+}
+
+static void check_roots(const char *path)
+{
+    struct stat status;
+
+    if (stat(path, &status) < 0 || status.st_uid != 0 || (status.st_mode & 022) != 0)
+        fail(0, "root: chown root, chmod go-w", "'%s' can be written by others than root", path);
 }
 
 /* Root reads what root has written, and nobody else may have. */
 static void read_config(struct config *config)
 {
-    struct stat status;
+    char *directory;
 
     config_read(config);
     if (config->path == NULL || config->store == NULL)
         fail(0, "imagePath=/DIRECTORY", "udiRoot.conf of this node names no store");
-    if (stat(config->path, &status) < 0 || status.st_uid != 0 || (status.st_mode & 022) != 0)
-        fail(0, "root: chown root, chmod go-w", "'%s' can be written by others than root",
-             config->path);
+    if (config->store[0] != '/')
+        fail(0, "imagePath=/DIRECTORY", "not an absolute path: '%s'", config->store);
+    check_roots(config->path);
+    directory = must_copy(config->path);
+    *strrchr(directory, '/') = '\0';
+    check_roots(directory);
+    free(directory);
 }
 
-/* Open the image as its user: what he may not read, root does not mount for him. */
-static int open_image(const struct order *order, struct resolution *found,
-                      const struct config *config)
-{
-    struct job job = {.image = order->image};
-    const struct node none = {.directory = -1};
-    char store[PATH_MAX];
-    int file;
-
-    place_of_store(&job, config, store);
-    MUST(setgroups(1, &order->gid), "cannot become the user");
-    MUST(setegid(order->gid), "cannot become the user");
-    MUST(seteuid(order->uid), "cannot become the user");
-    resolve_begin(found, &job, store);
-    do {
-        resolve(found, &none);
-        file = resolve_open(found);
-    } while (file < 0);
-    resolve_end(found);
-    MUST(seteuid(0), "cannot become root again");
-    MUST(setegid(0), "cannot become root again");
-    return file;
-}
-
-/* A kernel's driver reads only what our worker has built. */
-static void check_origin(const struct order *order, int file)
-{
-    struct description description;
-
-    description_read(&description, file);
-    if (!description.is_whole || description.is_imported)
-        fail(0, "the launcher can run it without this program",
-             "the image '%s' was made by a user: the kernel must not read it", order->image);
-}
-
-/* POSIX ACLs as linux/posix_acl_xattr.h has them. */
-struct acl_entry {
-    uint16_t tag, permissions;
-    uint32_t id;
+/* What the children have to do. */
+struct mounting {
+    const struct order *order;
+    const struct search *search;
+    const struct cache_site *site;
+    const struct volume *volume;
+    int place;
+    unsigned tried; /* caches of the user's */
+    char name[ID_LENGTH + 1];
 };
 
-struct acl {
-    uint32_t version;
-    struct acl_entry entries[5];
-};
-
-/* Root's directory, which only this user may enter. */
-static void let_in(const char *path, const struct order *order)
+static void mount_image(void *with)
 {
-    const struct acl acl = {2,
-                            {{0x01, 7, UINT32_MAX},
-                             {0x02, 5, order->uid},
-                             {0x04, 0, UINT32_MAX},
-                             {0x10, 5, UINT32_MAX},
-                             {0x20, 0, UINT32_MAX}}};
+    const struct mounting *this = with;
 
-    if (setxattr(path, "system.posix_acl_access", &acl, sizeof acl, 0) == 0)
+    loop_mount_image(this->search->file, this->place, this->name, this->order->uid,
+                     this->search->gid);
+}
+
+static void mount_cache(void *with)
+{
+    const struct mounting *this = with;
+
+    cache_mount(this->site, this->volume, this->place, this->name, this->order->uid,
+                this->search->gid);
+}
+
+/* Have a child mount at `name`; what it leaves without a mount is removed. */
+static void mount_at(struct mounting *this, void (*work)(void *), const char *what)
+{
+    if (mkdirat(this->place, this->name, 0755) < 0 && errno != EEXIST)
+        fail(errno, NULL, "cannot make '%s' in " PREPARED_DIR, this->name);
+    if (attempt(work, this, what, MOUNT_MS))
         return;
-    /* A kernel without ACLs on tmpfs. */
-    MUST(chown(path, 0, order->gid), "cannot give '%s' to the user's group", path);
-    MUST(chmod(path, 0750), "cannot give '%s' to the user's group", path);
+    troubles++;
+    unlinkat(this->place, this->name, AT_REMOVEDIR);
 }
 
-static void make_directory(const char *path, mode_t mode)
-{
-    if (mkdir(path, mode) < 0 && errno != EEXIST)
-        fail(errno, NULL, "cannot make '%s'", path);
-}
-
-/* The directory of what is mounted for the job. */
-static void make_place(const struct order *order)
+static void prepare_image(struct mounting *this)
 {
     char path[PATH_MAX];
 
-    make_directory("/run/shifter_lite", 0755);
-    make_directory(PREPARED_DIR, 0755);
-    path_format(path, PREPARED_DIR "/%u", order->uid);
-    make_directory(path, 0755);
-    path_format(path, PREPARED_DIR "/%u/%s", order->uid, order->job);
-    make_directory(path, 0700);
-    let_in(path, order);
-}
-
-static void make_mount_point(char path[PATH_MAX], const struct order *order, const char *name)
-{
-    path_format(path, PREPARED_DIR "/%u/%s/%s", order->uid, order->job, name);
-    make_directory(path, 0755);
-}
-
-static void mount_image(const struct order *order, const char *id, int file)
-{
-    char path[PATH_MAX];
-
-    make_mount_point(path, order, id);
+    path_format(path, PREPARED_DIR "/%u/%s/%s", this->order->uid, this->order->job,
+                this->search->id);
+    memcpy(this->name, this->search->id, sizeof this->name);
     if (!prepared_is_mounted(path))
-        loop_mount(file, path);
+        mount_at(this, mount_image, "mounting the image");
 }
 
-static void mount_caches(const struct order *order, const struct volumes *volumes,
-                         const struct cache_rules *rules)
+/* Whether the cache is there.  A kernel that cannot prepare a mount before it is seen has left it
+   to root where a setupRoot was killed. */
+static int is_there(const struct mounting *this)
 {
-    char path[PATH_MAX], name[PREPARED_CACHE_NAME];
+    char path[PATH_MAX];
+    struct stat status;
+    int directory;
+
+    path_format(path, PREPARED_DIR "/%u/%s/%s", this->order->uid, this->order->job, this->name);
+    if (!prepared_is_cache(path))
+        return 0;
+    directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory >= 0 && fstat(directory, &status) == 0 && status.st_uid == 0)
+        loop_give_cache(directory, this->order->uid, this->search->gid);
+    else if (directory >= 0)
+        close(directory);
+    return 1;
+}
+
+static unsigned count_caches(int place)
+{
+    DIR *directory = fdopendir(openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    struct dirent *entry;
+    unsigned count = 0;
+
+    if (directory == NULL)
+        fail(errno, NULL, "cannot read a directory in " PREPARED_DIR);
+    while ((entry = readdir(directory)) != NULL)
+        count += strncmp(entry->d_name, "cache.", strlen("cache.")) == 0;
+    closedir(directory);
+    return count;
+}
+
+/* Whether the site allows the user such a cache; `rules` is NULL for the site's own. */
+static int is_allowed(const struct volume *volume, const struct cache_rules *rules)
+{
     struct complaint why;
 
+    if (rules == NULL || volume_check_cache(volume, rules, &why) == 0)
+        return 1;
+    trouble(why.fact, why.advice);
+    return 0;
+}
+
+/* Whether no more caches are made: the user has had enough of them, or the prologue of its time.
+   What fails takes time, too, and a line. */
+static int is_enough(struct mounting *this, const struct cache_rules *rules)
+{
+    const char *to = this->volume->to;
+
+    if (rules != NULL &&
+        (count_caches(this->place) >= CACHES_MOST || this->tried++ >= CACHES_MOST))
+        trouble(hint("too many perNodeCaches: not made from '%s' on", to),
+                hint("a job has at most %d", CACHES_MOST));
+    else if (prologue_time_left() == 0)
+        trouble(hint("the time of a prologue is over: no perNodeCache is made from '%s' on", to),
+                "");
+    else
+        return 0;
+    return 1;
+}
+
+static void prepare_caches(struct mounting *this, const struct volumes *volumes,
+                           const struct cache_rules *rules)
+{
     for (size_t at = 0; at < volumes->count; at++) {
-        const struct volume *volume = &volumes->list[at];
+        const struct volume *volume = this->volume = &volumes->list[at];
 
         if (!volume->cache)
             continue;
-        if (volume_check_cache(volume, rules, &why) < 0)
-            fail(0, why.advice, "%s", why.fact);
-        prepared_cache_name(name, volume->to, volume->cache_size);
-        make_mount_point(path, order, name);
-        if (!prepared_is_cache(path))
-            cache_mount(volume, rules->path, order->uid, order->gid, path);
+        prepared_cache_name(this->name, volume->to, volume->cache_size);
+        if (is_there(this))
+            continue;
+        if (is_enough(this, rules))
+            return;
+        if (is_allowed(volume, rules))
+            mount_at(this, mount_cache, hint("a perNodeCache at '%s'", volume->to));
     }
+}
+
+static int has_cache(const struct volumes *volumes)
+{
+    for (size_t at = 0; at < volumes->count; at++)
+        if (volumes->list[at].cache)
+            return 1;
+    return 0;
+}
+
+/* Mount what was found.  No directory is left where nothing could be mounted. */
+static void fill_place(struct mounting *this, const struct config *config)
+{
+    const struct order *order = this->order;
+    char path[PATH_MAX];
+
+    this->place = prologue_make_place(order->uid, order->job);
+    if (this->search->file >= 0)
+        prepare_image(this);
+    if (config->cache.path != NULL) {
+        prepare_caches(this, &config->fs, NULL);
+        prepare_caches(this, &order->volumes, &config->cache);
+    }
+    path_format(path, PREPARED_DIR "/%u/%s", order->uid, order->job);
+    if (rmdir(path) == 0)
+        prologue_remove_lock(order->uid);
+}
+
+static void prepare(const struct order *order, const struct config *config,
+                    const struct cache_site *site)
+{
+    struct search search = {.uid = order->uid, .gid = order->gid, .has_gid = order->has_gid, .file = -1};
+    struct mounting this = {.order = order, .search = &search, .site = site};
+    int wants_cache =
+        config->cache.path != NULL && (has_cache(&config->fs) || has_cache(&order->volumes));
+
+    if (order->image != NULL || !order->has_gid)
+        search_image(&search, config->store, order->image);
+    troubles += search.troubles;
+    if (!search.has_gid || (search.file < 0 && !wants_cache))
+        return;
+    if (prologue_lock(order->uid))
+        fill_place(&this, config);
+    else
+        trouble(hint("the directory of the user %u is locked for too long", order->uid),
+                "another setupRoot is at work");
 }
 
 int main(int argc, char **argv)
 {
     struct order order;
     struct config config = {0};
-    struct resolution found;
-    int file;
+    struct cache_site site = {NULL, -1, -1};
 
-    fail_program = "setupRoot";
-    read_order(&order, argc, argv);
+    prologue_begin("setupRoot");
     if (geteuid() != 0)
         fail(0, "it is for the prologue of jobs", "only root can mount images");
+    read_order(&order, argc, argv);
     /* Nothing that a job brings along may lead us elsewhere. */
     clearenv();
-    umask(022);
     read_config(&config);
-    file = open_image(&order, &found, &config);
-    check_origin(&order, file);
-    make_place(&order);
-    mount_image(&order, found.record.id, file);
-    if (config.cache.path != NULL) {
-        mount_caches(&order, &order.volumes, &config.cache);
-        mount_caches(&order, &config.fs, &config.cache);
-    }
-    return EXIT_SUCCESS;
+    if (config.cache.path != NULL)
+        cache_site_open(&site, &config.cache);
+    if (order.wants_something)
+        prepare(&order, &config, &site);
+    return order.is_strict && troubles > 0 ? EXIT_SHIFTER : EXIT_SUCCESS;
 }

@@ -27,6 +27,7 @@ struct cache_rules {
     uint64_t size_limit;  /* 0: none */
     struct words types;   /* empty: any */
     const char *path;     /* where root may put files of them, or NULL */
+    const char *mkfs_xfs; /* the program that makes an xfs for root, or NULL: the system's */
 };
 
 /* Read one volume; `text` is changed, and pointed into. */
