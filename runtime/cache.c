@@ -19,31 +19,47 @@
 
 enum { SAID_MOST = 256, NAMES_TRIED = 16 };
 
-/* Open what root alone can change, and end the prologue if others can. */
-static int open_of_root(const char *key, const char *path, int flags)
+/* End the prologue if others than root can change what `fd` is open on.  In a directory with the
+   sticky bit others can make files, but exchange none of ours. */
+static void check_owner(int fd, const char *key, const char *path)
 {
-    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat status;
 
-    if (path[0] != '/')
-        fail(0, NULL, "not an absolute path: '%s' (%s)", path, key);
-    if (fd < 0)
-        fail(errno, NULL, "cannot open '%s' (%s)", path, key);
     MUST(fstat(fd, &status), "cannot open '%s' (%s)", path, key);
+    if (S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0)
+        status.st_mode &= ~(mode_t)022;
     if (status.st_uid != 0 || (status.st_mode & 022) != 0)
         fail(0, "root: chown root, chmod go-w", "'%s' (%s) can be written by others than root",
              path, key);
-    if ((flags & O_DIRECTORY) == 0 && !S_ISREG(status.st_mode))
-        fail(0, NULL, "'%s' (%s) is no program", path, key);
+}
+
+static int open_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        fail(errno, NULL, "cannot open '%s' (perNodeCachePath)", path);
+    check_owner(fd, "perNodeCachePath", path);
+    return fd;
+}
+
+/* One that is not installed is missed by those alone who ask for an xfs. */
+static int open_program(const char *path)
+{
+    int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+    if (path != NULL && path[0] != '/')
+        fail(0, NULL, "not an absolute path: '%s' (mkfsXfsPath)", path);
+    if (fd >= 0)
+        check_owner(fd, "mkfsXfsPath", path);
     return fd;
 }
 
 void cache_site_open(struct cache_site *site, const struct cache_rules *rules)
 {
-    site->path = rules->path;
-    site->directory = open_of_root("perNodeCachePath", rules->path, O_RDONLY | O_DIRECTORY);
-    site->mkfs_xfs =
-        rules->mkfs_xfs == NULL ? -1 : open_of_root("mkfsXfsPath", rules->mkfs_xfs, O_RDONLY);
+    site->rules = rules;
+    site->directory = open_directory(rules->path);
+    site->mkfs_xfs = open_program(rules->mkfs_xfs);
 }
 
 /* A file with a name for an instant, on filesystems that make none without. */
@@ -76,13 +92,13 @@ static void reserve(const struct cache_site *site, int file, uint64_t size)
     struct statvfs room;
 
     MUST(ftruncate(file, (off_t)size), "cannot make a file of %" PRIu64 " bytes in '%s'", size,
-         site->path);
-    MUST(fstatvfs(site->directory, &room), "cannot look at '%s'", site->path);
+         site->rules->path);
+    MUST(fstatvfs(site->directory, &room), "cannot look at '%s'", site->rules->path);
     /* What the filesystem keeps back for root's own use is not given away. */
     if (size / room.f_frsize >= room.f_bavail)
-        fail(ENOSPC, NULL, "cannot make a cache of %" PRIu64 " bytes in '%s'", size, site->path);
+        fail(ENOSPC, NULL, "cannot make a cache of %" PRIu64 " bytes in '%s'", size, site->rules->path);
     if (fallocate(file, 0, 0, (off_t)size) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
-        fail(errno, NULL, "cannot make a cache of %" PRIu64 " bytes in '%s'", size, site->path);
+        fail(errno, NULL, "cannot make a cache of %" PRIu64 " bytes in '%s'", size, site->rules->path);
 }
 
 static int make_file(const struct cache_site *site, uint64_t size)
@@ -91,7 +107,7 @@ static int make_file(const struct cache_site *site, uint64_t size)
 
     if (file < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT))
         file = make_named(site);
-    MUST(file, "cannot make a file in '%s'", site->path);
+    MUST(file, "cannot make a file in '%s'", site->rules->path);
     reserve(site, file, size);
     return file;
 }
@@ -176,6 +192,9 @@ static void format(const struct cache_site *site, int file, const char *type)
                           NULL};
 
     snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    if (strcmp(type, "xfs") == 0 && site->mkfs_xfs < 0 && site->rules->mkfs_xfs != NULL)
+        fail(0, "root: install xfsprogs", "'%s' (mkfsXfsPath) cannot be opened",
+             site->rules->mkfs_xfs);
     if (strcmp(type, "xfs") == 0)
         run(&(struct maker){xfs, "xfsprogs", site->mkfs_xfs, file});
     else if (strcmp(type, "ext4") == 0)
@@ -184,10 +203,17 @@ static void format(const struct cache_site *site, int file, const char *type)
         fail(0, "fs=xfs or fs=ext4", "a perNodeCache cannot be of the type '%s'", type);
 }
 
+/* What a cache is that is to be of no certain type. */
+static const char *usual_type(const struct words *types)
+{
+    return types->count > 0 && !words_have(types, "xfs") && words_have(types, "ext4") ? "ext4"
+                                                                                     : "xfs";
+}
+
 void cache_mount(const struct cache_site *site, const struct volume *volume, int place,
                  const char *name, uid_t uid, gid_t gid)
 {
-    const char *type = volume->cache_type != NULL ? volume->cache_type : "xfs";
+    const char *type = volume->cache_type != NULL ? volume->cache_type : usual_type(&site->rules->types);
     int file = make_file(site, volume->cache_size);
 
     format(site, file, type);

@@ -10,12 +10,12 @@
 /* Where caches are made, and by what: looked at once, and then known by descriptors, so that no
    name of theirs can be given to something else. */
 struct cache_site {
-    const char *path;
     int directory;
-    int mkfs_xfs; /* -1: of the system */
+    int mkfs_xfs; /* -1: it is not there, or the system's is used */
+    const struct cache_rules *rules;
 };
 
-/* Open both; what is not root's alone ends the prologue. */
+/* Open both; what others than root can change ends the prologue. */
 void cache_site_open(struct cache_site *site, const struct cache_rules *rules);
 
 /* Make the cache that `volume` asks for, and mount it at `name` in the directory open on `place`:

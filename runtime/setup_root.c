@@ -338,7 +338,7 @@ int main(int argc, char **argv)
 {
     struct order order;
     struct config config = {0};
-    struct cache_site site = {NULL, -1, -1};
+    struct cache_site site = {-1, -1, NULL};
 
     prologue_begin("setupRoot");
     if (geteuid() != 0)

@@ -288,7 +288,6 @@ def test_a_place_of_caches_that_is_not_roots_alone_fails_every_prologue(
     assert spoilt(caching, UID, 0o700)
     assert spoilt(caching, 0, 0o770)
     assert spoilt(caching, 0, 0o707)
-    assert spoilt(caching, 0, 0o1777)
     os.chown(caching, 0, 0)
     caching.chmod(0o700)
     other = caching.with_name("elsewhere")
@@ -300,6 +299,12 @@ def test_a_place_of_caches_that_is_not_roots_alone_fails_every_prologue(
     other.rename(caching)
     assert (done.returncode, also.returncode) == (125, 125)
     assert mounted() == []
+
+
+def test_caches_may_lie_where_all_may_make_files(site: Launcher, caching: Path) -> None:
+    caching.chmod(0o1777)
+    assert set_up(site, *ASKED).stderr == ""
+    assert len(caches()) == 1
 
 
 # Caches
@@ -386,20 +391,38 @@ def site_file(site: Launcher, line: str) -> None:
     config.write_text(config.read_text() + line + "\n")
 
 
-@pytest.mark.parametrize(("owner", "mode"), [(UID, 0o755), (0, 0o775), (0, 0o757), (None, 0)])
+@pytest.mark.parametrize(("owner", "mode"), [(UID, 0o755), (0, 0o775), (0, 0o757)])
 def test_a_program_that_is_not_roots_alone_is_not_run(
-    site: Launcher, caching: Path, playground: Path, owner: int | None, mode: int
+    site: Launcher, caching: Path, playground: Path, owner: int, mode: int
 ) -> None:
     program, ran = playground / "mkfs", playground / "ran"
-    if owner is not None:
-        program.write_text(f"#!/bin/sh\ntouch {ran}\n")
-        os.chown(program, owner, 0)
-        program.chmod(mode)
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    os.chown(program, owner, 0)
+    program.chmod(mode)
     site_file(site, f"mkfsXfsPath={program}")
     done = set_up(site, "-J", "7", "-v", CACHE.replace(",fs=ext4", ""), "docker", "test")
     assert done.returncode == 125
     assert "mkfsXfsPath" in done.stderr
     assert not ran.exists()
+
+
+def test_a_program_that_is_not_there_is_missed_by_those_who_need_it(
+    site: Launcher, caching: Path
+) -> None:
+    site_file(site, "mkfsXfsPath=/no/such/mkfs")
+    done = set_up(site, "-J", "7", "-v", f"{CACHE};/n:/x:perNodeCache=size=400M", "docker", "test")
+    assert (done.returncode, lines(done)) == (0, 1)
+    assert "'/no/such/mkfs'" in done.stderr
+    assert len(mounted()) == 2
+
+
+def test_a_cache_of_no_certain_type_is_one_that_the_site_allows(
+    site: Launcher, caching: Path
+) -> None:
+    site_file(site, "perNodeCacheAllowedFsType=ext4")
+    cache = CACHE.replace(",fs=ext4", "")
+    assert set_up(site, "-J", "7", "-v", cache, "docker", "test").stderr == ""
+    assert site.inside("stat -f -c %T /cache", f"--volume={cache}", env=JOB) == "ext2/ext3\n"
 
 
 def test_a_program_that_fails_or_says_much_fails_no_prologue(
