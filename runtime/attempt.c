@@ -33,7 +33,7 @@ static _Noreturn void be_child(void (*work)(void *), void *with, int said, pid_t
     /* A prologue that is killed leaves no part of it at work. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
         _exit(EXIT_SHIFTER);
-    /* Who reads the prologue's output must not wait for a child that hangs. */
+    /* A reader of the prologue's output must not wait for a child that hangs. */
     if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(nothing, STDOUT_FILENO) < 0 ||
         dup2(said, STDERR_FILENO) < 0)
         _exit(EXIT_SHIFTER);
@@ -133,6 +133,6 @@ int attempt(void (*work)(void *), void *with, const char *what, int most_ms)
         return judge(child, said, what);
     end_child(child);
     repeat(said);
-    warn("%s: not done within the time of a prologue", what);
+    warn("%s: not done in time", what);
     return 0;
 }

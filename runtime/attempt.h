@@ -1,4 +1,5 @@
-/* A part of a prologue that may fail, or hang on a shared filesystem, without the rest.
+/* A part of a prologue or an epilogue that may fail, or hang on a shared filesystem, without the
+   rest.
 
    It runs in a child.  What it says when it fails becomes one line of ours. */
 #ifndef SHIFTER_ATTEMPT_H

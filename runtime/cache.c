@@ -138,7 +138,7 @@ static _Noreturn void execute(const struct maker *maker, int said)
     _exit(EXIT_NOT_FOUND);
 }
 
-/* The first line of what is said; the rest is read, so that nobody waits to say it. */
+/* The first line of what is said; the rest is read, so that the program can go on saying it. */
 static void read_first_line(int from, char line[SAID_MOST])
 {
     size_t length = 0;

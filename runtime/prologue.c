@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 /* Slurm kills a prologue after PrologEpilogTimeout, and takes its node out of service. */
-enum { MOST_MS = 30000, LOCK_SECONDS = 10, DIGITS_MOST = 10 };
+enum { MOST_MS = 30000, LOCK_SECONDS = 8, DIGITS_MOST = 10 };
 
 static struct timespec begun;
 

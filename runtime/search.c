@@ -92,10 +92,9 @@ static int open_index(const char *store, enum index_answer *answer)
     return index;
 }
 
-/* The user's entry.  It is read as root: to read it as the user the group must be known, which it
-   tells.  Nobody learns from it what is not in /etc/passwd, and what is opened with its group is
-   closed to root's rights.  On a filesystem where root is nobody only -G helps if it is not for all
-   to read. */
+/* The user's entry.  Root reads it: to be read by the user it would need the user's groups, which it
+   tells.  The user gets nothing of it to see.  On a filesystem that gives root no rights, an index
+   that is not for all to read cannot be read here, and only -G helps. */
 static enum index_answer ask(const struct task *task, struct snapshot_user *user, const char **why)
 {
     enum index_answer answer = INDEX_UNREADABLE;

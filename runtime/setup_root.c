@@ -182,6 +182,7 @@ static void mount_cache(void *with)
 {
     const struct mounting *this = with;
 
+    fail_program = hint("setupRoot: a perNodeCache at '%s'", this->volume->to);
     cache_mount(this->site, this->volume, this->place, this->name, this->order->uid,
                 this->search->gid);
 }

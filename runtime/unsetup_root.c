@@ -8,6 +8,7 @@
    takes nothing from jobs that run.  An epilogue must not take a node out of service because something is
    left: what it cannot do it says, and ends well.  What is not understood unmounts nothing, and
    fails: it is the site's, for no user has a word here. */
+#include "attempt.h"
 #include "fail.h"
 #include "files.h"
 #include "prepared.h"
@@ -25,7 +26,7 @@
 #define USAGE "usage: unsetupRoot [-U UID [-J JOB] | --all]"
 
 /* So many mounts may lie on one another. */
-enum { LAYERS_MOST = 64 };
+enum { LAYERS_MOST = 64, USER_MS = 10000 };
 
 struct order {
     int has_user, is_all;
@@ -112,27 +113,36 @@ static void end_job(const char *path)
     each(path, unmount);
 }
 
-/* End the jobs of a user, or one of them, while no setupRoot is at work for the user. */
-static void end_user(uid_t uid, const char *job)
+/* End the jobs of a user, or the one that is named, while no setupRoot is at work for the user. */
+static void end_jobs(void *with)
 {
+    const struct order *order = with;
     char path[PATH_MAX];
-    struct stat status;
-    int is_locked;
+    int is_locked = prologue_lock(order->uid);
 
-    path_format(path, PREPARED_DIR "/%u", uid);
-    if (stat(path, &status) < 0)
-        return;
-    is_locked = prologue_lock(uid);
     if (!is_locked)
-        warn("a setupRoot of the user %u is at work for too long: not waited for", uid);
-    if (job != NULL) {
-        path_format(path, PREPARED_DIR "/%u/%s", uid, job);
+        warn("a setupRoot of the user %u is at work for too long: not waited for", order->uid);
+    if (order->job != NULL) {
+        path_format(path, PREPARED_DIR "/%u/%s", order->uid, order->job);
         end_job(path);
     } else {
+        path_format(path, PREPARED_DIR "/%u", order->uid);
         each(path, end_job);
     }
     if (is_locked)
-        prologue_remove_lock(uid);
+        prologue_remove_lock(order->uid);
+}
+
+/* A child does it: to unmount an image is to wait for the filesystem that it lies on. */
+static void end_user(uid_t uid, const char *job)
+{
+    struct order order = {.uid = uid, .job = job};
+    char path[PATH_MAX];
+    struct stat status;
+
+    path_format(path, PREPARED_DIR "/%u", uid);
+    if (stat(path, &status) == 0)
+        attempt(end_jobs, &order, hint("unmounting for the user %u", uid), USER_MS);
 }
 
 /* Whether a process of the user is on this node. */

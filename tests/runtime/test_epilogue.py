@@ -160,3 +160,13 @@ def test_an_epilogue_needs_no_standard_streams(two: Node) -> None:
     shell = f"exec {program} -U {UID} 0<&- 1>&- 2>&-"
     assert two.run("sh", "-c", shell).returncode == 0
     assert two.left() == {(OTHER, "9")}
+
+
+def test_an_epilogue_does_not_hang(two: Node, playground: Path) -> None:
+    program, said = two.site.program.with_name("unsetupRoot"), playground / "said"
+    slow = "exec strace -D -f -o /dev/null -e inject=umount2:delay_enter=15s:when=1"
+    done = two.run("sh", "-c", f"{slow} {program} -U {UID} </dev/null >{said} 2>&1")
+    assert done.returncode == 0
+    assert f"unmounting for the user {UID}: not done in time" in said.read_text()
+    assert two.epilogue("-U", str(UID)).stderr == ""
+    assert two.left() == {(OTHER, "9")}
