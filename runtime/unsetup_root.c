@@ -21,12 +21,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define USAGE "usage: unsetupRoot [-U UID [-J JOB] | --all]"
 
 /* So many mounts may lie on one another. */
-enum { LAYERS_MOST = 64, USER_MS = 10000 };
+enum { LAYERS_MOST = 64, USER_MS = 10000, PATIENCE_MS = 2000, PAUSE_MS = 20 };
 
 struct order {
     int has_user, is_all;
@@ -145,20 +146,52 @@ static void end_user(uid_t uid, const char *job)
         attempt(end_jobs, &order, hint("unmounting for the user %u", uid), USER_MS);
 }
 
+/* Whether `name` in /proc is a process of the user that has not ended: one that waits for its parent
+   to ask how it ended has no memory. */
+static int is_process_of(uid_t uid, const char *name)
+{
+    char path[PATH_MAX], *text;
+    struct stat status;
+    int lives;
+
+    path_format(path, "/proc/%s", name);
+    if (name[strspn(name, "0123456789")] != '\0' || stat(path, &status) < 0 ||
+        status.st_uid != uid)
+        return 0;
+    path_format(path, "/proc/%s/statm", name);
+    text = text_read(path);
+    lives = text != NULL && strncmp(text, "0 ", 2) != 0;
+    free(text);
+    return lives;
+}
+
 /* Whether a process of the user is on this node. */
 static int has_process(uid_t uid)
 {
     DIR *processes = opendir("/proc");
     struct dirent *entry;
-    struct stat status;
     int found = 0;
 
     while (processes != NULL && !found && (entry = readdir(processes)) != NULL)
-        found = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
-                fstatat(dirfd(processes), entry->d_name, &status, 0) == 0 && status.st_uid == uid;
+        found = is_process_of(uid, entry->d_name);
     if (processes != NULL)
         closedir(processes);
     return found;
+}
+
+/* The same of a user whose last processes may be about to end, as keepers of containers do within a
+   second.  All users together are waited for no longer. */
+static int stays(uid_t uid)
+{
+    static int left_ms = PATIENCE_MS;
+    const struct timespec nap = {0, PAUSE_MS * 1000000};
+
+    for (; has_process(uid); left_ms -= PAUSE_MS) {
+        if (left_ms <= 0)
+            return 1;
+        nanosleep(&nap, NULL);
+    }
+    return 0;
 }
 
 static int spare_the_running;
@@ -172,7 +205,7 @@ static void end_users(const char *path)
         return;
     uid = prologue_id(name, 'U', USAGE);
     /* Root has processes always. */
-    if (spare_the_running && uid != 0 && has_process(uid))
+    if (spare_the_running && uid != 0 && stays(uid))
         warn("left what is mounted for the user %u, who has processes here: --all unmounts it",
              uid);
     else

@@ -146,6 +146,13 @@ def test_without_a_word_nothing_is_taken_from_users_who_have_processes(two: Node
     assert two.left() == set()
 
 
+def test_without_a_word_processes_that_are_about_to_end_are_waited_for(two: Node) -> None:
+    program = two.site.program.with_name("unsetupRoot")
+    with subprocess.Popen(["sleep", "0.7"], user=OTHER, group=OTHER):
+        assert two.run(str(program)).stderr == ""
+    assert two.left() == set()
+
+
 def test_mounts_that_lie_on_one_another_all_go(two: Node) -> None:
     path = two.run("sh", "-c", f"echo {JOBS}/{OTHER}/9/*").stdout.strip()
     for _ in range(3):
