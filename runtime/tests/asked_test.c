@@ -336,6 +336,7 @@ static const char *rule_of(enum key_kind kind)
     case KEY_USERHOOK:
         return "path";
     case KEY_POPULATE_ETC:
+    case KEY_LENIENT_WORKDIR:
     case KEY_ENABLED:
         return "switch";
     case KEY_MAX_GROUP_COUNT:

@@ -146,9 +146,9 @@ def test_no_word_of_a_user_for_an_image_fails_a_prologue(
     ("volume", "says"),
     [
         ("garbage", "not an absolute path: 'garbage'"),
-        ("/a:/b:perNodeCache", "no flag of a volume"),
-        ("/a:/b:perNodeCache=size=9999999999999999999T", "no flag of a volume"),
-        ("/a:/b:perNodeCache=size=0", "no flag of a volume"),
+        ("/a:/b:perNodeCache", "needs a size"),
+        ("/a:/b:perNodeCache=size=9999999999999999999T", "no size"),
+        ("/a:/b:perNodeCache=size=0", "no size"),
         ("/a:/b:perNodeCache=size=4K,fs=ext4", "'mkfs.ext4' cannot make a cache"),
         ("/a:/b:perNodeCache=size=50M,fs=btrfs", "the type 'btrfs'"),
         ("/a:/b:perNodeCache=size=50M,fs=../../sh", "the type '../../sh'"),
