@@ -17,6 +17,7 @@ struct bind {
     mode_t type;        /* of the source: S_IFDIR or another */
     uid_t owner;
     mode_t inside;      /* what the image has there; 0: nothing */
+    int is_early;       /* it is mounted already */
     char *target;       /* in the container, as the image's links lead there; NULL: not made */
 };
 
@@ -43,7 +44,11 @@ void binds_open(struct binds *binds, const struct plan *plan);
    where the image's /etc is: nothing is put over it. */
 void binds_plan(struct binds *binds, const char *etc);
 
-/* Mount them into the new root. */
+/* Mount those of `asker` into the skeleton, for hooks that expect them, unless they lie in what is
+   mounted later. */
+void binds_mount_early(struct binds *binds, const char *etc, enum asker asker);
+
+/* Mount the others into the new root. */
 void binds_mount(const struct binds *binds, const char *etc);
 
 #endif

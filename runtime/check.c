@@ -136,9 +136,12 @@ static void check_places(const struct config *config)
     check_path(config, 0, config->etc_path);
     check_etc_files(config->etc_path);
     check_path(config, 0, config->opt_udi_image);
+    check_path(config, 0, config->pre_hook);
+    check_path(config, 0, config->post_hook);
     check_volumes(config, &config->fs);
     for (size_t at = 0; at < config->modules.count; at++) {
         check_path(config, 0, config->modules.list[at].copy_path);
+        check_path(config, 0, config->modules.list[at].roothook);
         check_volumes(config, &config->modules.list[at].fs);
     }
 }

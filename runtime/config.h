@@ -31,6 +31,9 @@ struct config {
     uint64_t group_count;  /* maxGroupCount; 0: all */
     struct cache_rules cache;
     int lenient_workdir;
+
+    const char *udi_mount;            /* where hooks see the root being built, or NULL */
+    const char *pre_hook, *post_hook; /* scripts of the node, or NULL */
 };
 
 /* Find the file and read it: $SHIFTER_CONFIG, else the node's, else the user's own.  `config` holds

@@ -171,6 +171,9 @@ static void write_identity(const struct etc *etc, const struct identity *who,
 void etc_write(const struct etc *etc, const struct identity *who,
                const struct description *description, const char *place)
 {
+    if (inside_is_mounted(place))
+        fail(0, "mount single files or directories in it",
+             "a hook has mounted a directory over '/etc', where the container's own files are");
     skeleton_directory(place);
     write_identity(etc, who, description, place);
     if (!is_kept(etc, "mtab"))

@@ -31,12 +31,82 @@ static void drop_last(char path[PATH_MAX])
         *slash = '\0';
 }
 
+/* Whether hooks have run, and the filesystem of the skeleton itself. */
+static int skeleton_counts;
+static dev_t skeleton_device;
+
+void inside_see_skeleton(void)
+{
+    struct stat status;
+
+    MUST(stat(SKELETON_DIR, &status), "cannot look at the root that hooks have left");
+    skeleton_device = status.st_dev;
+    skeleton_counts = 1;
+}
+
+/* What hooks have left at `path`, or at the last directory above it that they have made. */
+static void look_above(const char *path, struct stat *status)
+{
+    char above[PATH_MAX], at[PATH_MAX];
+
+    path_format(above, "%s", path);
+    do {
+        path_format(at, SKELETON_DIR "%s", above);
+        if (lstat(at, status) == 0)
+            return;
+        drop_last(above);
+    } while (above[0] != '\0');
+    MUST(stat(SKELETON_DIR, status), "cannot look at the root that hooks have left");
+}
+
+int inside_is_mounted(const char *resolved)
+{
+    struct stat status;
+
+    if (!skeleton_counts)
+        return 0;
+    look_above(resolved, &status);
+    return status.st_dev != skeleton_device;
+}
+
+int inside_is_cut(const char *path)
+{
+    const char *end = path;
+    char at[PATH_MAX];
+    struct stat status;
+
+    while (skeleton_counts && *end != '\0') {
+        end += 1 + strcspn(end + 1, "/");
+        path_format(at, IMAGE_DIR "%.*s", (int)(end - path), path);
+        if (*end != '\0' && lstat(at, &status) == 0 && !S_ISDIR(status.st_mode))
+            return 1;
+    }
+    return 0;
+}
+
+/* Where what the container will have at `path` is now: what a hook has made hides the image's. */
+static void find(const char *path, char at[PATH_MAX])
+{
+    struct stat status;
+
+    if (skeleton_counts) {
+        path_format(at, SKELETON_DIR "%s", path);
+        if (lstat(at, &status) == 0)
+            return;
+        look_above(path, &status);
+        if (status.st_dev != skeleton_device || !S_ISDIR(status.st_mode) ||
+            inside_is_cut(path))
+            return;
+    }
+    path_format(at, IMAGE_DIR "%s", path);
+}
+
 static mode_t look(const char *path)
 {
     char at[PATH_MAX];
     struct stat status;
 
-    path_format(at, IMAGE_DIR "%s", path);
+    find(path, at);
     if (lstat(at, &status) == 0)
         return status.st_mode;
     if (errno != ENOENT && errno != ENOTDIR)
@@ -50,7 +120,7 @@ static void follow(const char *path, char rest[PATH_MAX])
     char at[PATH_MAX], target[PATH_MAX], joined[PATH_MAX];
     ssize_t length;
 
-    path_format(at, IMAGE_DIR "%s", path);
+    find(path, at);
     length = readlink(at, target, sizeof target - 1);
     MUST(length, "cannot follow '%s' in the image", path);
     target[length] = '\0';
@@ -69,7 +139,7 @@ static int next_component(char rest[PATH_MAX], char component[PATH_MAX])
     return length > 0;
 }
 
-mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
+mode_t inside_try_resolve(const char *path, char resolved[PATH_MAX])
 {
     char rest[PATH_MAX], component[PATH_MAX], next[PATH_MAX];
     mode_t mode = S_IFDIR;
@@ -91,8 +161,10 @@ mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
             path_format(resolved, "%s", next);
             continue;
         }
-        if (++links > LINKS_MOST)
-            fail(ELOOP, NULL, "cannot follow '%s' in the image", path);
+        if (++links > LINKS_MOST) {
+            resolved[0] = '\0';
+            return 0;
+        }
         follow(next, rest);
         if (rest[0] == '/')
             resolved[0] = '\0';
@@ -103,6 +175,15 @@ mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
     return mode;
 }
 
+mode_t inside_resolve(const char *path, char resolved[PATH_MAX])
+{
+    mode_t mode = inside_try_resolve(path, resolved);
+
+    if (resolved[0] == '\0')
+        fail(ELOOP, NULL, "cannot follow '%s' in the image", path);
+    return mode;
+}
+
 int inside_is_used(const char *resolved)
 {
     char path[PATH_MAX];
@@ -110,7 +191,7 @@ int inside_is_used(const char *resolved)
     DIR *directory;
     int used = 0;
 
-    path_format(path, IMAGE_DIR "%s", resolved);
+    path_format(path, "%s%s", inside_is_mounted(resolved) ? SKELETON_DIR : IMAGE_DIR, resolved);
     directory = opendir(path);
     if (directory == NULL)
         return errno != ENOENT && errno != ENOTDIR;

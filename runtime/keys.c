@@ -6,7 +6,6 @@
 
 #define NO_HELPER "no helper program is run"
 #define NO_GATEWAY "there is no gateway: images are found in the store's index"
-#define NO_ROOT "nothing runs as root"
 
 const struct key file_keys[] = {
     {"imagePath", KEY_IMAGE_PATH, NULL},
@@ -28,7 +27,10 @@ const struct key file_keys[] = {
     {"perNodeCacheAllowedFsType", KEY_CACHE_TYPES, NULL},
     {"perNodeCachePath", KEY_CACHE_PATH, NULL},
     {"lenientWorkdir", KEY_LENIENT_WORKDIR, NULL},
-    {"udiMount", KEY_NO_EFFECT, "the root is built where nobody else sees it"},
+    {"udiMount", KEY_UDI_MOUNT, NULL},
+    {"sitePreMountHook", KEY_PRE_HOOK, NULL},
+    {"sitePreHookMount", KEY_PRE_HOOK, NULL},
+    {"sitePostMountHook", KEY_POST_HOOK, NULL},
     {"loopMount", KEY_NO_EFFECT, "the image is mounted where nobody else sees it"},
     {"rootfsType", KEY_NO_EFFECT, "the root is the image, with a tmpfs over it"},
     {"udiRootPath", KEY_NO_EFFECT, NO_HELPER},
@@ -41,8 +43,8 @@ const struct key file_keys[] = {
     {"mkfsXfsPath", KEY_MKFS_XFS, NULL},
     {"imageGateway", KEY_NO_EFFECT, NO_GATEWAY},
     {"gatewayTimeout", KEY_NO_EFFECT, NO_GATEWAY},
-    {"sitePreMountHook", KEY_NO_EFFECT, NO_ROOT},
-    {"sitePostMountHook", KEY_NO_EFFECT, NO_ROOT},
+    {"siteResources", KEY_NO_EFFECT, "modules and siteFs bring what GPUs and MPI need"},
+    {"mountCmd", KEY_NO_EFFECT, "the launcher mounts without a program"},
     {"allowLocalChroot", KEY_NO_EFFECT, "there are no images of the type 'local'"},
     {"allowLibcPwdCalls", KEY_NO_EFFECT, "no name service is asked"},
     {"mountUdiRootWritable", KEY_NO_EFFECT, "whoever wants to write says --writable"},
@@ -66,7 +68,7 @@ const struct key module_keys[] = {
     {"userhook", KEY_USERHOOK, NULL},
     {"enabled", KEY_ENABLED, NULL},
     {"requires", KEY_REQUIRES, NULL},
-    {"roothook", KEY_NO_EFFECT, NO_ROOT},
+    {"roothook", KEY_ROOTHOOK, NULL},
     {NULL, KEY_END, NULL},
 };
 

@@ -24,6 +24,9 @@ enum key_kind {
     KEY_CACHE_PATH,
     KEY_LENIENT_WORKDIR,
     KEY_MKFS_XFS,
+    KEY_UDI_MOUNT,
+    KEY_PRE_HOOK,
+    KEY_POST_HOOK,
     /* of the file and of modules */
     KEY_FS,
     KEY_ENV,
@@ -34,6 +37,7 @@ enum key_kind {
     KEY_COPY_PATH,
     KEY_CONFLICT,
     KEY_USERHOOK,
+    KEY_ROOTHOOK,
     KEY_ENABLED,
     KEY_REQUIRES,
 };

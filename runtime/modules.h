@@ -12,6 +12,7 @@ struct module {
     struct volumes fs;
     const char *copy_path;    /* or NULL */
     const char *userhook;     /* or NULL; in the container */
+    const char *roothook;     /* or NULL; of the node */
     struct words conflicts;   /* names of modules */
     struct words requires;    /* what libraries the image must have */
     int disabled;

@@ -66,6 +66,19 @@ static const char *flags(const struct wish *wish)
     return wish->attributes & MS_RDONLY ? " (read-only)" : "";
 }
 
+static void tell_hooks(const struct plan *plan)
+{
+    const struct config *config = plan->config;
+
+    if (config->pre_hook != NULL)
+        warn("hook: '%s', before siteFs is mounted", config->pre_hook);
+    if (config->post_hook != NULL)
+        warn("hook: '%s', after siteFs is mounted", config->post_hook);
+    for (const struct module **at = plan->modules; *at != NULL; at++)
+        if ((*at)->roothook != NULL)
+            warn("hook: '%s', of the module '%s'", (*at)->roothook, (*at)->name);
+}
+
 void plan_tell(const struct plan *plan)
 {
     const struct config *config = plan->config;
@@ -74,6 +87,7 @@ void plan_tell(const struct plan *plan)
     warn("configuration: %s", config->path != NULL ? config->path : "none");
     for (const struct module **at = plan->modules; *at != NULL; at++)
         warn("module: '%s'", (*at)->name);
+    tell_hooks(plan);
     for (size_t at = 0; at < plan->count; at++) {
         const struct wish *wish = &plan->wishes[at];
 

@@ -46,7 +46,7 @@ void try_fuse(const struct visit *visit)
     namespaces_enter_user();
     image_open(&image, 0, "none", 0, blank_image());
     namespaces_enter_mount();
-    root_begin();
+    root_begin(NULL);
     image_mount(&image, IMAGE_DIR);
 }
 

@@ -1,7 +1,9 @@
 #include "root.h"
 
 #include "fail.h"
+#include "hook_mounts.h"
 #include "inside.h"
+#include "site_hooks.h"
 #include "underlay.h"
 
 #include <stdio.h>
@@ -16,14 +18,37 @@
 
 #define WRITTEN_DIR "written"
 
-void root_begin(void)
+/* Hooks see the node as it is, /etc too, where many of them lie; none of them looks for terminals'
+   drivers. */
+static const char *const sites_for_hooks[] = {"/proc/tty", "/proc/driver"};
+
+static int begin_at(const char *site)
 {
-    MUST(mount("shifter", BUILDING_SITE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700"),
-         "cannot mount a tmpfs to build the root");
-    MUST(chdir(BUILDING_SITE), "cannot enter the tmpfs");
+    return mount("shifter", site, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700") < 0 ? -1 : chdir(site);
+}
+
+/* A mount of its own, so that it can be moved to where a hook expects it, and so that the tmpfs
+   itself is carried along by no recursive bind. */
+static void make_movable(void)
+{
+    MUST(mount(SKELETON_DIR, SKELETON_DIR, NULL, MS_BIND, NULL), "cannot prepare a place for hooks");
+    MUST(mount(NULL, ".", NULL, MS_UNBINDABLE, NULL), "cannot prepare a place for hooks");
+}
+
+void root_begin(const struct plan *plan)
+{
+    int for_hooks = plan != NULL && site_hooks_are_asked(plan), begun = -1;
+
+    for (size_t at = 0; for_hooks && begun < 0 && at < sizeof sites_for_hooks / sizeof sites_for_hooks[0];
+         at++)
+        begun = begin_at(sites_for_hooks[at]);
+    if (begun < 0)
+        MUST(begin_at(BUILDING_SITE), "cannot mount a tmpfs to build the root");
     MUST(mkdir(IMAGE_DIR, 0755), "cannot make a directory on the tmpfs");
     MUST(mkdir(SKELETON_DIR, 0755), "cannot make a directory on the tmpfs");
     MUST(mkdir(ROOT_DIR, 0755), "cannot make a directory on the tmpfs");
+    if (for_hooks)
+        make_movable();
 }
 
 /* Where what is written in a container goes: memory, which is freed with it. */
@@ -61,31 +86,59 @@ static void lay_writable(unsigned percent)
 
 /* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
    namespace by itself: no question reaches the image's server. */
-static void lay_read_only(void)
+static int lay_read_only(void)
 {
     if (mount("shifter", ROOT_DIR, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, LAYERS) == 0)
-        return;
+        return 0;
     /* Kernels before 5.11 do not let users, and some have no overlayfs. */
     if (errno != EPERM && errno != ENODEV && errno != EINVAL)
         fail(errno, NULL, "cannot lay the container's own files over the image");
-    underlay_build();
+    return -1;
+}
+
+/* The skeleton over the image, with what hooks have mounted in it. */
+static void lay(const struct plan *plan, int has_hooks)
+{
+    if (plan->writable != 0) {
+        lay_writable(plan->writable);
+    } else if (lay_read_only() < 0) {
+        underlay_build();
+        return;
+    }
+    if (has_hooks)
+        hook_mounts_carry();
+}
+
+/* Shifter's order: the site's mounts, its hook, the modules' mounts, their hooks.  Without hooks that
+   would see them all mounts are made later, at once. */
+static void run_later_hooks(struct binds *binds, const char *etc)
+{
+    if (!site_hooks_see_mounts(binds->plan))
+        return;
+    binds_mount_early(binds, etc, BY_SITE);
+    site_hooks_after_mounts(binds->plan);
+    binds_mount_early(binds, etc, BY_MODULE);
+    site_hooks_of_modules(binds->plan);
 }
 
 void root_build(struct binds *binds, const struct etc *etc, const struct identity *who,
                 const struct description *description)
 {
+    int has_hooks = site_hooks_are_asked(binds->plan);
     char place[PATH_MAX];
     struct stat status;
 
     MUST(stat(IMAGE_DIR, &status), "cannot read the image");
     MUST(chmod(SKELETON_DIR, status.st_mode & 07777), "cannot set up the root");
+    if (has_hooks) {
+        site_hooks_before_mounts(binds->plan);
+        inside_see_skeleton();
+    }
     inside_resolve("/etc", place);
     etc_write(etc, who, description, place);
     binds_plan(binds, place);
-    if (binds->plan->writable != 0)
-        lay_writable(binds->plan->writable);
-    else
-        lay_read_only();
+    run_later_hooks(binds, place);
+    lay(binds->plan, has_hooks);
     binds_mount(binds, place);
 }
 

@@ -7,8 +7,8 @@
 #include "etc.h"
 #include "identity.h"
 
-/* Make the place where the root is built, and go there; after binds_open. */
-void root_begin(void);
+/* Make the place where the root is built, and go there; after binds_open.  `plan` may be NULL. */
+void root_begin(const struct plan *plan);
 
 /* Build it, once the image is mounted. */
 void root_build(struct binds *binds, const struct etc *etc, const struct identity *who,

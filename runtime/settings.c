@@ -101,6 +101,23 @@ static int set_etc(struct config *config, const struct key *key, char *value,
     }
 }
 
+static int set_hook(struct config *config, const struct key *key, char *value,
+                    struct complaint *why)
+{
+    switch (key->kind) {
+    case KEY_UDI_MOUNT:
+        /* Where there is no such directory, as on most nodes, it does not count. */
+        config->udi_mount = value[0] == '/' ? value : NULL;
+        return 0;
+    case KEY_PRE_HOOK:
+        return read_path(&config->pre_hook, key, value, why);
+    case KEY_POST_HOOK:
+        return read_path(&config->post_hook, key, value, why);
+    default:
+        return set_etc(config, key, value, why);
+    }
+}
+
 static int set_image_type(const char *value, struct complaint *why)
 {
     if (strcmp(value, "docker") != 0)
@@ -169,7 +186,7 @@ int setting_of_file(struct config *config, const struct key *key, char *value,
         config->cache.mkfs_xfs = value[0] != '\0' ? value : NULL;
         return 0;
     default:
-        return set_etc(config, key, value, why);
+        return set_hook(config, key, value, why);
     }
 }
 
@@ -185,6 +202,8 @@ int setting_of_module(struct module *module, const struct key *key, char *value,
         return read_path(&module->copy_path, key, value, why);
     case KEY_USERHOOK:
         return read_path(&module->userhook, key, value, why);
+    case KEY_ROOTHOOK:
+        return read_path(&module->roothook, key, value, why);
     case KEY_CONFLICT:
         words_split(&module->conflicts, value, BLANKS ",");
         return 0;

@@ -28,6 +28,7 @@
 #include "requires.h"
 #include "resolve.h"
 #include "root.h"
+#include "site_hooks.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -84,6 +85,7 @@ static char *make_key(const struct resolution *found, const struct plan *plan)
     rlimits_write(key);
     plan_key(plan, key);
     etc_key(plan->config, key);
+    site_hooks_key(plan, key);
     if (fclose(key) != 0)
         fail(errno, NULL, "cannot go on");
     return text;
@@ -123,7 +125,7 @@ static void make_container(struct container *container, const char *id, const ch
     binds_open(&binds, plan);
     if (binds.is_changed)
         container_hide(container);
-    root_begin();
+    root_begin(plan);
     keeper_watch(keeper, ".");
     image_mount(&image, IMAGE_DIR);
     if (image_wait(&image, IMAGE_DIR) < 0) {

@@ -8,6 +8,36 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Nothing is made in what a hook has mounted: that is a directory of the node's. */
+static void must_be_ours(const char *resolved, const char *path)
+{
+    struct stat status;
+
+    if (inside_is_mounted(resolved) && lstat(path, &status) < 0)
+        fail(0, "make it on the node, or choose another place",
+             "cannot make '%s' in the container: a hook has mounted a directory there", resolved);
+}
+
+/* A link that a later hook has put there would lead to the node. */
+static void must_be_directory(const char *resolved, const char *path)
+{
+    struct stat status;
+
+    if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+        fail(0, "let hooks leave directories that they find",
+             "cannot make '%s' in the container: a hook has made a link of '%s'", resolved,
+             path + strlen(SKELETON_DIR));
+}
+
+/* Take away the file that a hook has made at `path`; what it has mounted there stays. */
+static int make_way(const char *resolved, const char *path)
+{
+    if (inside_is_mounted(resolved))
+        return 0;
+    unlink(path);
+    return 1;
+}
+
 void skeleton_directory(const char *resolved)
 {
     const char *end = resolved;
@@ -21,8 +51,9 @@ void skeleton_directory(const char *resolved)
         length = (int)(end - resolved);
         path_format(path, SKELETON_DIR "%.*s", length, resolved);
         path_format(image, IMAGE_DIR "%.*s", length, resolved);
+        must_be_ours(resolved, path);
         if (mkdir(path, 0755) == 0) {
-            if (lstat(image, &status) < 0)
+            if (inside_is_cut(image + strlen(IMAGE_DIR)) || lstat(image, &status) < 0)
                 continue;
             /* Of two directories laid over each other the upper one's mode counts. */
             if (S_ISDIR(status.st_mode))
@@ -32,6 +63,8 @@ void skeleton_directory(const char *resolved)
                      resolved, length, resolved);
         } else if (errno != EEXIST) {
             fail(errno, NULL, "cannot make '%s' in the container", resolved);
+        } else {
+            must_be_directory(resolved, path);
         }
     }
 }
@@ -41,7 +74,8 @@ void skeleton_file(const char *resolved, const char *bytes, size_t length)
     char path[PATH_MAX];
 
     path_format(path, SKELETON_DIR "%s", resolved);
-    bytes_write(path, bytes, length);
+    if (make_way(resolved, path))
+        bytes_write(path, bytes, length);
 }
 
 void skeleton_link(const char *resolved, const char *target)
@@ -49,7 +83,8 @@ void skeleton_link(const char *resolved, const char *target)
     char path[PATH_MAX];
 
     path_format(path, SKELETON_DIR "%s", resolved);
-    MUST(symlink(target, path), "cannot make '%s' in the container", resolved);
+    if (make_way(resolved, path))
+        MUST(symlink(target, path), "cannot make '%s' in the container", resolved);
 }
 
 void skeleton_mount_point(const char *resolved)
@@ -63,6 +98,7 @@ void skeleton_mount_point(const char *resolved)
     if (slash > path)
         skeleton_directory(path);
     path_format(path, SKELETON_DIR "%s", resolved);
+    must_be_ours(resolved, path);
     /* One of the container's own files will do as well. */
     if (lstat(path, &status) < 0)
         bytes_write(path, "", 0);

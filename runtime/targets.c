@@ -137,7 +137,8 @@ static void plan_asked(const struct binds *binds, size_t at, const char *etc)
 static void plan_given(struct binds *binds, size_t at, const char *etc)
 {
     struct bind *bind = &binds->list[at];
-    int goes = is_free(binds, at, bind->target, etc);
+    int goes = is_free(binds, at, bind->target, etc) &&
+               (bind->inside != 0 || !inside_is_mounted(bind->target));
 
     if (!is_of_caller(bind) && !bind->wish->optional && !goes)
         fail(0, NULL, "cannot put '%s' into the image, where it is '%s'", bind->path,
@@ -268,15 +269,46 @@ static void attach(const struct binds *binds, const struct bind *bind, int root,
     close(target);
 }
 
-void binds_mount(const struct binds *binds, const char *etc)
+static int open_root(const char *directory, char path[PATH_MAX])
 {
-    int root = open(ROOT_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    char root_path[PATH_MAX];
+    int root = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     MUST(root, "cannot open the new root");
-    MUST(path_of(root, root_path, sizeof root_path), "cannot open the new root");
+    MUST(path_of(root, path, PATH_MAX), "cannot open the new root");
+    return root;
+}
+
+void binds_mount_early(struct binds *binds, const char *etc, enum asker asker)
+{
+    char root_path[PATH_MAX];
+    int root = open_root(SKELETON_DIR, root_path);
+
+    for (size_t at = 0; at < binds->count; at++) {
+        struct bind *bind = &binds->list[at];
+        const struct bind *around;
+
+        if (bind->wish->asker != asker || bind->target == NULL)
+            continue;
+        around = holder(binds, at, bind->target);
+        if (around != NULL && !around->is_early)
+            continue;
+        if (around == NULL && S_ISDIR(bind->type))
+            skeleton_directory(bind->target);
+        else if (around == NULL)
+            skeleton_mount_point(bind->target);
+        attach(binds, bind, root, root_path, etc);
+        bind->is_early = 1;
+    }
+    close(root);
+}
+
+void binds_mount(const struct binds *binds, const char *etc)
+{
+    char root_path[PATH_MAX];
+    int root = open_root(ROOT_DIR, root_path);
+
     for (size_t at = 0; at < binds->count; at++)
-        if (binds->list[at].target != NULL)
+        if (binds->list[at].target != NULL && !binds->list[at].is_early)
             attach(binds, &binds->list[at], root, root_path, etc);
     close(root);
 }

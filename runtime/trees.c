@@ -102,8 +102,8 @@ static void remount(const char *path, unsigned long attributes)
          "cannot restrict the mount '%s'", path);
 }
 
-/* The fifth field of a line of mountinfo: blanks and the like are written as \040. */
-static int read_place(const char *line, char place[PATH_MAX])
+/* Blanks and the like are written as \040. */
+int mountinfo_place(const char *line, char place[PATH_MAX])
 {
     size_t length = 0;
 
@@ -146,7 +146,7 @@ void tree_restrict(int mounted, unsigned long attributes)
         fail(errno, NULL, "cannot restrict the mount '%s'", top);
     while (getline(&line, &size, mounts) >= 0)
         /* What lies beneath must be as read-only as it says. */
-        if (read_place(line, place) &&
+        if (mountinfo_place(line, place) &&
             (strcmp(place, top) == 0 || (flags & MS_RDONLY && path_within(place, top))))
             remount(place, flags);
     free(line);

@@ -5,6 +5,7 @@
 #ifndef SHIFTER_TREES_H
 #define SHIFTER_TREES_H
 
+#include <limits.h>
 #include <stddef.h>
 
 /* Copy what is mounted at `source` and beneath, with `attributes` (MS_RDONLY, MS_NOSUID, MS_NODEV,
@@ -16,6 +17,9 @@ int tree_attach(int tree, int source, int target);
 
 /* Add the attributes to the mount that is open, and to all beneath it. */
 void tree_restrict(int mounted, unsigned long attributes);
+
+/* Where what a line of /proc/self/mountinfo names is mounted: its fifth field; 0 if it is too long. */
+int mountinfo_place(const char *line, char place[PATH_MAX]);
 
 /* The path of what is open; 0, or -1 and errno. */
 int path_of(int fd, char *path, size_t size);

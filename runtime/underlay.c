@@ -57,7 +57,7 @@ static void add_directories(struct words *places, const char *place)
         struct stat status;
 
         if (!is_special(entry->d_name) && lstat(path_join(SKELETON_DIR, path), &status) == 0 &&
-            S_ISDIR(status.st_mode))
+            S_ISDIR(status.st_mode) && !inside_is_mounted(path))
             words_add(places, path);
     }
     closedir(directory);
@@ -65,9 +65,12 @@ static void add_directories(struct words *places, const char *place)
 
 static void complete(const char *place)
 {
-    DIR *directory = opendir(path_join(IMAGE_DIR, place));
+    DIR *directory;
     struct dirent *entry;
 
+    if (inside_is_cut(path_join(place, ".")))
+        return;
+    directory = opendir(path_join(IMAGE_DIR, place));
     if (directory == NULL) {
         if (errno != ENOENT && errno != ENOTDIR)
             fail(errno, NULL, "cannot read '%s' in the image", place);

@@ -22,6 +22,7 @@ SHIFTERS = {
     "insmodPath", "cpPath", "mvPath", "chmodPath", "ddPath", "rootfsType", "mkfsXfsPath",
     "system", "imageGateway", "gatewayTimeout", "defaultImageType", "siteFs", "siteEnv",
     "siteEnvAppend", "siteEnvPrepend", "siteEnvUnset", "sitePreMountHook", "sitePostMountHook",
+    "sitePreHookMount", "siteResources", "mountCmd",
     "optUdiImage", "allowLocalChroot", "allowLibcPwdCalls", "populateEtcDynamically",
     "usersToImport", "maxGroupCount", "mountUdiRootWritable", "mountPropagationStyle",
     "perNodeCachePath", "perNodeCacheSizeLimit", "perNodeCacheAllowedFsType", "defaultModules",
@@ -82,7 +83,9 @@ def test_every_key_of_shifters_is_taken(shifter: Launcher, config: Path, site: P
         "siteEnvUnset": "Z", "mountPropagationStyle": "slave", "defaultImageType": "docker",
         "defaultModules": "m", "perNodeCacheSizeLimit": "10G", "copyPath": str(site),
         "conflict": "other", "userhook": "/opt/udiImage/hook", "usersToImport": "sshd",
-        "perNodeCachePath": "/var/cache",
+        "perNodeCachePath": "/var/cache", "sitePreMountHook": f"{site}/hook",
+        "sitePreHookMount": f"{site}/hook", "sitePostMountHook": f"{site}/hook",
+        "roothook": f"{site}/hook",
     }  # fmt: skip
     (site / "hook").write_text("exit 0\n")
     keys = [*SHIFTERS, *(f"module_m_{key}" for key in OF_MODULES)]
