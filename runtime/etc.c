@@ -51,6 +51,20 @@ static void read_one(struct etc *etc, const char *directory, const char *name)
              SITE_FILE_MAX >> 20);
 }
 
+/* Where hashes of passwords are in /etc, and where programs leave copies of them.  Whether the image
+   has one costs the founder of a container the way to the image's server and back, so these are all. */
+static const char *const secrets[] = {"shadow", "gshadow", "shadow-", "gshadow-",
+                                      "security/opasswd"};
+enum { ALWAYS_HIDDEN = 2 };
+
+static int is_secret(const char *name)
+{
+    for (size_t at = 0; at < sizeof secrets / sizeof secrets[0]; at++)
+        if (strcmp(name, secrets[at]) == 0)
+            return 1;
+    return 0;
+}
+
 /* All files of the site's directory; passwd and group are sources, and not laid over. */
 static void read_site(struct etc *etc, const char *directory)
 {
@@ -62,7 +76,7 @@ static void read_site(struct etc *etc, const char *directory)
              "cannot read the directory '%s' of '%s'", directory, etc->config->path);
     while ((entry = readdir(open_directory)) != NULL) {
         if (entry->d_name[0] == '.' || strcmp(entry->d_name, "passwd") == 0 ||
-            strcmp(entry->d_name, "group") == 0)
+            strcmp(entry->d_name, "group") == 0 || is_secret(entry->d_name))
             continue;
         if (etc->count == FILES_MOST)
             fail(0, NULL, "more than %d files in '%s'", FILES_MOST, directory);
@@ -166,6 +180,29 @@ static void write_identity(const struct etc *etc, const struct identity *who,
     }
     write_text(place, "passwd", identity_passwd(who, passwd));
     write_text(place, "group", identity_group(who, group));
+}
+
+/* Lay an empty file over the one that the image's link at `path` leads to: it would show the same by
+   its other name.  Returns what `path` is. */
+static mode_t hide_behind(const char *path)
+{
+    char resolved[PATH_MAX];
+    mode_t mode = inside_try_resolve(path, resolved);
+
+    if (S_ISREG(mode) && strcmp(path, resolved) != 0 && !inside_is_mounted(resolved))
+        skeleton_mount_point(resolved);
+    return mode;
+}
+
+void etc_hide(const char *place)
+{
+    for (size_t at = 0; at < sizeof secrets / sizeof secrets[0]; at++) {
+        const char *path = path_join(place, secrets[at]);
+        mode_t mode = hide_behind(path);
+
+        if (at < ALWAYS_HIDDEN || (mode != 0 && !S_ISDIR(mode)))
+            skeleton_mount_point(path);
+    }
 }
 
 void etc_write(const struct etc *etc, const struct identity *who,

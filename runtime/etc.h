@@ -35,4 +35,7 @@ void etc_write(const struct etc *etc, const struct identity *who,
 /* Write which versions of the node's files the container's /etc is made of. */
 void etc_key(const struct config *config, FILE *key);
 
+/* Let the image's files of passwords be empty: shadow, gshadow, and copies of them. */
+void etc_hide(const char *place);
+
 #endif

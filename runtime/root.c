@@ -138,6 +138,7 @@ void root_build(struct binds *binds, const struct etc *etc, const struct identit
     etc_write(etc, who, description, place);
     binds_plan(binds, place);
     run_later_hooks(binds, place);
+    etc_hide(place);
     lay(binds->plan, has_hooks);
     binds_mount(binds, place);
 }

@@ -35,7 +35,7 @@ def test_nothing_of_the_hosts_root_is_reachable(shifter: Launcher) -> None:
     assert shifter.run("-i", "test", "ls", "/old").returncode == 1
     assert shifter.inside("ls /..; ls /etc").split() == [
         "bin", "dev", "etc", "proc", "secret", "srv", "sys", "tmp", "var", "work",
-        "group", "hosts", "motd", "mtab", "passwd", "resolv.conf",
+        "group", "gshadow", "hosts", "motd", "mtab", "passwd", "resolv.conf", "shadow",
     ]  # fmt: skip
 
 
@@ -270,3 +270,93 @@ def test_programs_that_read_mtab_see_the_containers_mounts(
     use(shifter, store, {**squash.BUSYBOX, **own})
     mounts = shifter.inside("cat /etc/mtab", *options).splitlines()
     assert [line.split()[1] for line in mounts].count("/proc") == 1
+
+
+# ------------------------------------------------------------- passwords
+
+SECRET = "root:$6$SECRET:1::::::\n"
+SECRETS: dict[str, squash.Tree] = {
+    "plain": {"etc/shadow": (0o640, SECRET), "etc/gshadow": (0o000, SECRET)},
+    "copies": {f"etc/{name}": SECRET for name in ("shadow", "shadow-", "gshadow", "gshadow-")},
+    "old passwords": {
+        "etc/security": 0o755,
+        "etc/security/opasswd": (0o600, SECRET),
+        "etc/security/limits.conf": "kept\n",
+    },
+    "links": {
+        "etc/shadow": Path("hidden/real"),
+        "etc/gshadow": Path("/srv/two"),
+        "etc/shadow-": Path("/data/one"),
+        "data": Path("srv"),
+        "srv": 0o755,
+        "srv/one": SECRET,
+        "srv/two": Path("one"),
+        "etc/hidden": 0o755,
+        "etc/hidden/real": SECRET,
+    },
+    "links that lead nowhere": {
+        "etc/shadow": Path("/absent"),
+        "etc/gshadow": Path("gshadow"),
+        "etc/shadow-": Path("/etc/passwd"),
+        "etc/gshadow-": Path("/proc/self/environ"),
+    },
+    "directories": {"etc/shadow": 0o755, "etc/shadow/x": "x", "etc/gshadow": 0o755},
+    "none": {},
+}
+KINDS = {"overlay": (), "writable": ("--writable",), "underlay": ()}
+LAY = ("strace", "-o", "/dev/null", "-e", "inject=mount:error=ENODEV:when=4")
+
+
+def look(shifter: Launcher, kind: str, script: str) -> str:
+    """Return what SCRIPT prints in a root of KIND."""
+    return shifter.inside(script, *KINDS[kind], before=LAY if kind == "underlay" else ())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("of", SECRETS)
+@pytest.mark.parametrize("etc", [None, "link"])
+def test_passwords_of_an_image_cannot_be_read(
+    shifter: Launcher, store: Path, kind: str, of: str, etc: str | None
+) -> None:
+    tree: squash.Tree = {**squash.BUSYBOX, **SECRETS[of]}
+    if etc is not None:
+        moved = {f"usr/lib/e{p[3:]}" if p.startswith("etc") else p: tree[p] for p in tree}
+        tree = {**moved, "etc": Path("/usr/lib/e"), "usr": 0o755, "usr/lib": 0o755}
+    use(shifter, store, tree)
+    script = (
+        "cat /etc/shadow /etc/gshadow; for f in /etc/*shadow* /etc/security/o* /srv/* "
+        "/etc/hidden/*; do test -f $f && grep -l SECRET $f; done; "
+        "cat /etc/security/limits.conf; test -f /etc/shadow && test -f /etc/gshadow && "
+        "grep -c root /etc/passwd"
+    )
+    out = look(shifter, kind, script)
+    assert out == ("kept\n" if of == "old passwords" else "") + "1\n"
+
+
+@pytest.mark.parametrize("of", ["plain", "copies", "links"])
+def test_passwords_do_not_come_back_when_what_hides_them_is_removed(
+    shifter: Launcher, store: Path, of: str
+) -> None:
+    use(shifter, store, {**squash.BUSYBOX, **SECRETS[of]})
+    script = (
+        "chmod 777 /etc/*shadow*; cd /bin; busybox rm -f /etc/*shadow* /srv/* "
+        "/etc/hidden/*; grep -rl SECRET /etc /srv; busybox mv /etc /gone; "
+        "busybox mkdir /etc; grep -rl SECRET /etc /gone /srv; true"
+    )
+    assert look(shifter, "writable", script) == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sites_own_shadow_is_not_seen_either(
+    shifter: Launcher, store: Path, playground: Path, kind: str
+) -> None:
+    use(shifter, store, {**squash.BUSYBOX, **SECRETS["plain"]})
+    site = playground / "etc"
+    site.mkdir()
+    for name in ("shadow", "gshadow-"):
+        (site / name).write_text(SECRET)
+    (site / "shadowsocks.conf").write_text("kept\n")
+    (playground / "udiRoot.conf").write_text(f"etcPath={site}\n")
+    shifter.env["SHIFTER_CONFIG"] = str(playground / "udiRoot.conf")
+    script = "cat /etc/shadow /etc/gshadow /etc/shadowsocks.conf; grep -l SECRET /etc/*; true"
+    assert look(shifter, kind, script) == "kept\n"
