@@ -48,7 +48,7 @@ static int length_of(const unsigned char *at)
                : length;
 }
 
-static void write_text(FILE *out, const char *text)
+void json_quote(FILE *out, const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
 
@@ -75,7 +75,7 @@ void json_text(struct json *json, const char *name, const char *text)
     if (text == NULL)
         fputs("null", json->out);
     else
-        write_text(json->out, text);
+        json_quote(json->out, text);
 }
 
 void json_number(struct json *json, const char *name, unsigned long long number)

@@ -16,6 +16,9 @@ void json_close(struct json *json, char bracket);
 /* A text, null if it is NULL; bytes that are no UTF-8 as Python's surrogateescape has them. */
 void json_text(struct json *json, const char *name, const char *text);
 
+/* The text alone, with its quotes. */
+void json_quote(FILE *out, const char *text);
+
 void json_number(struct json *json, const char *name, unsigned long long number);
 
 #endif

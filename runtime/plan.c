@@ -129,19 +129,24 @@ static void add_asked(struct plan *plan, const struct job *job)
 {
     struct volumes volumes = {NULL, 0, 0};
     struct complaint why = {0, "", ""};
+    size_t first = plan->count;
 
     for (size_t at = 0; at < job->volumes.count; at++)
         if (volumes_parse(&volumes, must_copy(job->volumes.list[at]), ASKED_BY_USER, &why) < 0)
             fail_complaining(&why, NULL);
-    for (size_t at = 0; at < volumes.count; at++) {
+    for (size_t at = 0; at < volumes.count; at++)
         if (volume_check_cache(&volumes.list[at], &plan->config->cache, &why) < 0)
             fail_complaining(&why, NULL);
-        volumes.list[at].from = as_the_site_has_it(plan, volumes.list[at].from);
-    }
     check_duplicates(&volumes);
     if (volumes.count > 1)
         qsort(volumes.list, volumes.count, sizeof *volumes.list, compare_targets);
     add_volumes(plan, &volumes, BY_USER, NULL);
+    for (size_t at = 0; at < volumes.count; at++) {
+        struct wish *wish = &plan->wishes[first + at];
+
+        wish->volume = &volumes.list[at];
+        wish->source = as_the_site_has_it(plan, wish->source);
+    }
 }
 
 /* Whether the site mounts something in `path` that is not there on the node: it could not, if

@@ -35,6 +35,7 @@ struct wish {
     uint64_t size;            /* of a cache */
     int optional;             /* no error if the source is missing */
     struct file_id id;        /* of the source, once binds_look has looked */
+    const struct volume *volume; /* of BY_USER: as it was written */
 };
 
 /* A symbolic link of the node that the container has, too, if the image has nothing there. */

@@ -3,6 +3,7 @@
 #include "fail.h"
 #include "hook_mounts.h"
 #include "inside.h"
+#include "shifter_config.h"
 #include "site_hooks.h"
 #include "underlay.h"
 
@@ -82,6 +83,7 @@ static void lay_writable(unsigned percent)
              "the kernel must allow overlayfs in a user namespace: Linux 5.11 or newer "
              "(root: modprobe overlay)",
              "cannot make the root writable");
+    shifter_config_protect();
 }
 
 /* Without userxattr overlayfs asks for trusted.* attributes, which the kernel refuses in a user
@@ -122,7 +124,7 @@ static void run_later_hooks(struct binds *binds, const char *etc)
 }
 
 void root_build(struct binds *binds, const struct etc *etc, const struct identity *who,
-                const struct description *description)
+                const struct description *description, const char *id)
 {
     int has_hooks = site_hooks_are_asked(binds->plan);
     char place[PATH_MAX];
@@ -136,6 +138,7 @@ void root_build(struct binds *binds, const struct etc *etc, const struct identit
     }
     inside_resolve("/etc", place);
     etc_write(etc, who, description, place);
+    shifter_config_write(binds->plan, id, who->name);
     binds_plan(binds, place);
     run_later_hooks(binds, place);
     etc_hide(place);

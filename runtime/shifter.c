@@ -135,7 +135,7 @@ static void make_container(struct container *container, const char *id, const ch
         keeper_started(keeper);
         image_fail(&image, error);
     }
-    root_build(&binds, &etc, who, &description);
+    root_build(&binds, &etc, who, &description, id);
     root_enter();
     namespaces_enter_inner(who->uid, who->gid);
     keeper_hold(keeper);

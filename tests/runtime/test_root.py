@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -360,3 +361,66 @@ def test_the_sites_own_shadow_is_not_seen_either(
     shifter.env["SHIFTER_CONFIG"] = str(playground / "udiRoot.conf")
     script = "cat /etc/shadow /etc/gshadow /etc/shadowsocks.conf; grep -l SECRET /etc/*; true"
     assert look(shifter, kind, script) == "kept\n"
+
+
+# ------------------------------------------------------------- shifterConfig.json
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"var": 0o755, "var/shifterConfig.json": "stale"},
+        {"var": 0o711, "var/shifterConfig.json": Path("/etc/passwd")},
+        {"var": Path("/usr/var")},
+        {"var": Path("work")},
+    ],
+)
+def test_a_program_finds_out_that_it_is_in_a_container(
+    shifter: Launcher, store: Path, kind: str, tree: squash.Tree
+) -> None:
+    image = squash.make(store / "image", {**squash.BUSYBOX, **tree})
+    image_id = make_store(store, image, env=["PATH=/bin"])
+    out = look(shifter, kind, "cat /var/shifterConfig.json")
+    assert out == f'{{"identifier":"{image_id}","user":"u{UID}","volMap":"","modules":""}}\n'
+
+
+def test_volumes_and_modules_stand_there_as_shifter_has_them(
+    shifter: Launcher, playground: Path
+) -> None:
+    odd = playground / 'a"b\\c'
+    (odd / "x").mkdir(parents=True)
+    (playground / "udiRoot.conf").write_text(
+        f"module_m1_siteEnv=A=1\nmodule_m2_siteEnv=A=2\nsiteFs={playground}:/site\n"
+    )
+    env = {"SHIFTER_CONFIG": str(playground / "udiRoot.conf")}
+    done = shifter.run(
+        "-i", "test", "-m", "m2,m1", f"-V{playground}:/z;{odd}//x/:/new/;/site/:/a:ro",
+        "-V/tmp:/c:perNodeCache=size=1M", "cat", "/var/shifterConfig.json", env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done
+    told = json.loads(done.stdout)
+    assert list(told) == ["identifier", "user", "volMap", "modules"]
+    assert told["volMap"].split(";") == sorted(
+        [
+            f"{playground}:/z",
+            f"{odd}/x:/new",
+            "/site:/a:ro",
+            "/tmp:/c:perNodeCache=size=1048576,bs=1048576,method=loop,fstype=xfs",
+        ]
+    )
+    assert told["modules"] == "m2,m1,"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_tells_of_the_container_cannot_be_changed(
+    shifter: Launcher, store: Path, kind: str
+) -> None:
+    use(shifter, store, squash.BUSYBOX)
+    script = (
+        "f=/var/shifterConfig.json; was=$(cat $f); echo x > $f; chmod 777 $f; "
+        "/bin/busybox rm -f $f; /bin/busybox mv $f /var/x; /bin/busybox mv /var /y; "
+        'test "$(cat $f)" = "$was" && echo same'
+    )
+    assert look(shifter, kind, f"{{ {script}; }} 2> /dev/null") == "same\n"
