@@ -105,10 +105,13 @@ static void forget(struct below *below)
     free(below->list);
 }
 
-static int is_known(const struct below *below, unsigned long id)
+/* The kernel gives the number of a mount that is gone to the next one. */
+static int is_known(const struct below *below, const struct mounted *mounted)
 {
     for (size_t at = 0; at < below->count; at++)
-        if (below->list[at].id == id)
+        if (below->list[at].id == mounted->id &&
+            strcmp(below->list[at].source, mounted->source) == 0 &&
+            strcmp(below->list[at].place, mounted->place) == 0)
             return 1;
     return 0;
 }
@@ -229,6 +232,18 @@ static void restrict_one(const struct hook_stage *stage, const char *place, unsi
     close(fd);
 }
 
+static void check(const struct mounted *mounted, const struct words *roots, int is_old,
+                  const char *script)
+{
+    if (mounted->place[0] == '\0' && !is_old)
+        fail(0, "mount into directories of it", "the hook '%s' has mounted over the root itself",
+             script);
+    if (words_have(roots, mounted->source))
+        fail(0, "mount directories of it, one by one",
+             "the hook '%s' has mounted the host's root at '%s': it must not be reachable", script,
+             mounted->place);
+}
+
 void hook_stage_end(struct hook_stage *stage, const char *script, int is_slave, int is_writable)
 {
     struct below after;
@@ -240,18 +255,13 @@ void hook_stage_end(struct hook_stage *stage, const char *script, int is_slave, 
     read_below(&after);
     for (size_t at = 0; at < after.count; at++) {
         const struct mounted *mounted = &after.list[at];
+        int is_old = is_known(&stage->before, mounted);
+        unsigned long propagation = is_old ? 0 : is_slave ? MS_SLAVE : MS_PRIVATE;
 
-        if (is_known(&stage->before, mounted->id))
-            continue;
-        if (mounted->place[0] == '\0')
-            fail(0, "mount into directories of it",
-                 "the hook '%s' has mounted over the root itself", script);
-        if (words_have(&after.roots, mounted->source))
-            fail(0, "mount directories of it, one by one",
-                 "the hook '%s' has mounted the host's root at '%s': it must not be reachable",
-                 script, mounted->place);
-        restrict_one(stage, mounted->place,
-                     MS_NOSUID | MS_NODEV | (is_slave ? MS_SLAVE : MS_PRIVATE), is_writable);
+        check(mounted, &after.roots, is_old, script);
+        /* The skeleton itself is written to until all is in it. */
+        if (mounted->place[0] != '\0')
+            restrict_one(stage, mounted->place, MS_NOSUID | MS_NODEV | propagation, is_writable);
     }
     remove_directories(stage);
     forget(&after);

@@ -435,6 +435,26 @@ def test_a_hook_cannot_bring_the_hosts_root_along(
     assert "host's root" in done.stderr
 
 
+def test_a_later_hook_cannot_put_another_mount_in_the_place_of_one_that_was_checked(
+    shifter: Launcher, site: Site, root: str
+) -> None:
+    # The kernel gives the second mount the number of the first.
+    again = "umount a; mount"
+    site(
+        sitePreMountHook="mkdir -p a; mount --rbind /dev a",
+        sitePostMountHook=again.replace("umount", "umount -l") + " --rbind /dev a",
+    )
+    seen = mounted(inside(shifter, root, "cat /proc/self/mountinfo"))
+    assert {"nosuid", "nodev"} <= set(seen["/a"][5].split(","))
+    site(
+        sitePreMountHook="mkdir -p a; mount --bind /usr a",
+        sitePostMountHook=f"{again} --rbind / a",
+    )
+    done = shifter.run("-i", "test", *options(root), "true", before=before(root))
+    assert done.returncode == 125
+    assert "host's root" in done.stderr
+
+
 @pytest.mark.parametrize("udi", [True, False])
 def test_a_hook_cannot_mount_over_the_root_itself(
     shifter: Launcher, site: Site, playground: Path, udi: bool
