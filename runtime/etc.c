@@ -194,14 +194,30 @@ static mode_t hide_behind(const char *path)
     return mode;
 }
 
+/* Where the image has the file `name` of /etc, which is at `place`: the directory it is in may be a
+   link, which must stay one.  NULL: there is no such directory. */
+static char *place_of_secret(const char *place, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    char directory[PATH_MAX], resolved[PATH_MAX];
+
+    if (slash == NULL)
+        return path_join(place, name);
+    path_format(directory, "%s/%.*s", place, (int)(slash - name), name);
+    return S_ISDIR(inside_try_resolve(directory, resolved)) && !inside_is_mounted(resolved)
+               ? path_join(resolved, slash)
+               : NULL;
+}
+
 void etc_hide(const char *place)
 {
     for (size_t at = 0; at < sizeof secrets / sizeof secrets[0]; at++) {
-        const char *path = path_join(place, secrets[at]);
-        mode_t mode = hide_behind(path);
+        char *path = place_of_secret(place, secrets[at]);
+        mode_t mode = path != NULL ? hide_behind(path) : 0;
 
         if (at < ALWAYS_HIDDEN || (mode != 0 && !S_ISDIR(mode)))
             skeleton_mount_point(path);
+        free(path);
     }
 }
 
