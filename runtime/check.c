@@ -80,22 +80,28 @@ static void check_volumes(const struct config *config, const struct volumes *vol
 }
 
 /* Files that containers will lack. */
-static void check_etc_files(const char *directory)
+static void check_etc_file(const struct config *config, const char *path)
 {
-    DIR *files = directory != NULL ? opendir(directory) : NULL;
+    struct stat status;
+
+    if (stat(path, &status) < 0 || !S_ISREG(status.st_mode))
+        return;
+    if (status.st_size > SITE_FILE_MAX) {
+        begin_notice(config, 0);
+        printf("'%s' is larger than %d MiB: no container has it\n", path, SITE_FILE_MAX >> 20);
+    } else if ((status.st_mode & S_IROTH) == 0) {
+        begin_notice(config, 0);
+        printf("'%s' cannot be read by all users: their containers lack it\n", path);
+    }
+}
+
+static void check_etc_files(const struct config *config)
+{
+    DIR *files = config->etc_path != NULL ? opendir(config->etc_path) : NULL;
     struct dirent *entry;
 
-    while (files != NULL && (entry = readdir(files)) != NULL) {
-        const char *path = path_join(directory, entry->d_name);
-        struct stat status;
-
-        if (stat(path, &status) < 0 || !S_ISREG(status.st_mode))
-            continue;
-        if (status.st_size > SITE_FILE_MAX)
-            printf("'%s' is larger than %d MiB: no container has it\n", path, SITE_FILE_MAX >> 20);
-        else if ((status.st_mode & S_IROTH) == 0)
-            printf("'%s' cannot be read by all users: their containers lack it\n", path);
-    }
+    while (files != NULL && (entry = readdir(files)) != NULL)
+        check_etc_file(config, path_join(config->etc_path, entry->d_name));
     if (files != NULL)
         closedir(files);
 }
@@ -130,11 +136,27 @@ static void check_defaults(const struct config *config)
             can_choose(config, hint("%s,%s", names.list[before], names.list[at]));
 }
 
+/* A hook is named as it is in the container: where the site brings it, it is on this node. */
+static void check_userhook(const struct config *config, const struct module *module)
+{
+    const char *of_site = "/opt/udiImage";
+    const char *of_module = path_join("/opt/udiImage/modules", module->name);
+
+    if (module->userhook == NULL)
+        return;
+    if (module->copy_path != NULL && path_within(module->userhook, of_module))
+        check_path(config, 0,
+                   path_join(module->copy_path, module->userhook + strlen(of_module)));
+    else if (config->opt_udi_image != NULL && path_within(module->userhook, of_site))
+        check_path(config, 0,
+                   path_join(config->opt_udi_image, module->userhook + strlen(of_site)));
+}
+
 static void check_places(const struct config *config)
 {
     check_store(config);
     check_path(config, 0, config->etc_path);
-    check_etc_files(config->etc_path);
+    check_etc_files(config);
     check_path(config, 0, config->opt_udi_image);
     check_path(config, 0, config->pre_hook);
     check_path(config, 0, config->post_hook);
@@ -142,6 +164,7 @@ static void check_places(const struct config *config)
     for (size_t at = 0; at < config->modules.count; at++) {
         check_path(config, 0, config->modules.list[at].copy_path);
         check_path(config, 0, config->modules.list[at].roothook);
+        check_userhook(config, &config->modules.list[at]);
         check_volumes(config, &config->modules.list[at].fs);
     }
 }

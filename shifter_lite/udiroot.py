@@ -38,6 +38,9 @@ FILE_KEYS = {
     "perNodeCachePath": "path",
     "lenientWorkdir": "switch",
     "udiMount": "text",
+    "sitePreMountHook": "path",
+    "sitePreHookMount": "path",
+    "sitePostMountHook": "path",
     "loopMount": "text",
     "rootfsType": "text",
     "udiRootPath": "text",
@@ -50,8 +53,8 @@ FILE_KEYS = {
     "mkfsXfsPath": "text",
     "imageGateway": "text",
     "gatewayTimeout": "text",
-    "sitePreMountHook": "text",
-    "sitePostMountHook": "text",
+    "siteResources": "text",
+    "mountCmd": "text",
     "allowLocalChroot": "text",
     "allowLibcPwdCalls": "text",
     "mountUdiRootWritable": "text",
@@ -73,7 +76,7 @@ MODULE_KEYS = {
     "userhook": "path",
     "enabled": "switch",
     "requires": "text",
-    "roothook": "text",
+    "roothook": "path",
 }
 _NAME = "udiRoot.conf"
 _LARGEST = 1 << 20

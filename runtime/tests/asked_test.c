@@ -334,6 +334,9 @@ static const char *rule_of(enum key_kind kind)
     case KEY_CACHE_PATH:
     case KEY_COPY_PATH:
     case KEY_USERHOOK:
+    case KEY_ROOTHOOK:
+    case KEY_PRE_HOOK:
+    case KEY_POST_HOOK:
         return "path";
     case KEY_POPULATE_ETC:
     case KEY_LENIENT_WORKDIR:

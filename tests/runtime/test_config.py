@@ -182,6 +182,24 @@ def test_all_mistakes_of_a_file_are_listed_one_a_line(
     assert shifter.run(f"--check-config={other}").returncode == 0
 
 
+def test_a_hook_that_the_site_does_not_bring_is_told(
+    shifter: Launcher, playground: Path, site: Path
+) -> None:
+    other = playground / "other"
+    (site / "hook").touch()
+    given = f"optUdiImage={site}\nmodule_m_copyPath={site}/inner\n"
+    for hook, missing in (
+        ("/opt/udiImage/hook", None),
+        ("/opt/udiImage/absent", site / "absent"),
+        ("/opt/udiImage/modules/m/absent", site / "inner" / "absent"),
+        ("/of/the/image", None),
+    ):
+        other.write_text(f"{given}module_m_userhook={hook}\n")
+        done = shifter.run(f"--check-config={other}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == (f"{other}: '{missing}' is not on this node\n" if missing else "")
+
+
 def test_a_store_of_shifters_own_is_told(shifter: Launcher, playground: Path) -> None:
     other = playground / "other"
     other.write_text(f"imagePath={playground}\n")
