@@ -99,13 +99,13 @@ def test_keys_without_effect_are_named_once_and_only_when_asked(
     shifter: Launcher, config: Path
 ) -> None:
     config.write_text(
-        "udiMount=x\n\nkmodBasePath=/x\nimageGateway = http://x \\\n http://y\nsiteFs=\n"
+        "loopMount=x\n\nkmodBasePath=/x\nimageGateway = http://x \\\n http://y\nsiteFs=\n"
     )
     assert shifter.run("-i", "test", "true").stderr == ""
     done = shifter.run("--check-config", env={"SHIFTER_IMAGE": None})
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"{config}:1: 'udiMount' has no effect: ")
+    assert lines[0].startswith(f"{config}:1: 'loopMount' has no effect: ")
     assert lines[1] == f"{config}:3: 'kmodBasePath' is deprecated: no kernel module is loaded"
     assert lines[2].startswith(f"{config}:4: 'imageGateway' has no effect: ")
     assert len(lines) == 3
