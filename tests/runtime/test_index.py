@@ -178,7 +178,8 @@ def test_names_that_are_no_images_do_not_count(
 def test_setup_root_takes_the_beginning_of_an_id(
     shifter: Launcher, store: Path, image_id: str
 ) -> None:
-    command = [str(shifter.program.with_name("setupRoot")), "-U", str(shifter.uid), "-J", "7"]
+    command = [str(shifter.program.with_name("setupRoot")), "-J", "7"]
+    command += ["-U", str(shifter.uid), "-G", str(shifter.gid)]
     etc = shifter.base / "etc" / "shifter" / "udiRoot.conf"
     etc.parent.mkdir(parents=True, exist_ok=True)
     etc.write_text(f"imagePath={store}\n")
