@@ -50,9 +50,11 @@ static void free_room(void *room, size_t largest, size_t count)
 int blocks_begin(struct blocks *blocks, int file, uint64_t end, size_t largest, size_t count,
                  int headed)
 {
-    unsigned char *room;
+    unsigned bits = 1;
 
     memset(blocks, 0, sizeof *blocks);
+    while ((size_t)1 << bits < count)
+        bits++;
     blocks->file = file;
     blocks->end = end;
     blocks->largest = largest;
@@ -61,12 +63,8 @@ int blocks_begin(struct blocks *blocks, int file, uint64_t end, size_t largest, 
     blocks->list = calloc(count, sizeof *blocks->list);
     pthread_mutex_init(&blocks->lock, NULL);
     pthread_cond_init(&blocks->ready, NULL);
-    room = make_room(largest, count);
-    if (blocks->list == NULL || room == NULL)
-        return -1;
-    for (size_t at = 0; at < count; at++)
-        blocks->list[at].bytes = room + at * (largest + SPARE);
-    return 0;
+    blocks->bytes = make_room(largest, count);
+    return blocks->list == NULL || blocks->bytes == NULL ? -1 : table_begin(&blocks->table, bits);
 }
 
 void blocks_narrow(struct blocks *blocks, size_t least)
@@ -86,10 +84,10 @@ void blocks_widen(struct blocks *blocks)
 
 void blocks_end(struct blocks *blocks)
 {
-    if (blocks->list != NULL)
-        free_room(blocks->list[0].bytes, blocks->largest, blocks->count);
+    free_room(blocks->bytes, blocks->largest, blocks->count);
     if (blocks->ahead != NULL)
         free_room(blocks->ahead[0].block.bytes, blocks->largest, blocks->ahead_most);
+    table_end(&blocks->table);
     free(blocks->list);
     free(blocks->ahead);
 }
@@ -192,24 +190,41 @@ static struct block *find_ahead(struct blocks *blocks, uint64_t position)
 
 static struct block *find(struct blocks *blocks, uint64_t position)
 {
-    for (size_t at = 0; at < blocks->room; at++)
-        if (blocks->list[at].position == position && blocks->list[at].kept)
-            return &blocks->list[at];
-    return find_ahead(blocks, position);
+    struct link *link = table_find(&blocks->table, position);
+
+    return link != NULL ? (struct block *)link : find_ahead(blocks, position);
 }
 
-/* The one that nobody has used for longest; NULL if all are in use. */
-static struct block *oldest(struct blocks *blocks)
+/* The one of the table that was not used for longest; NULL if all are in use. */
+static struct block *take_oldest(struct blocks *blocks)
 {
-    struct block *found = NULL;
+    for (struct link *link = blocks->table.oldest; link != NULL; link = link->newer)
+        if (((struct block *)link)->users == 0) {
+            table_remove(&blocks->table, link);
+            return (struct block *)link;
+        }
+    return NULL;
+}
 
-    for (size_t at = 0; at < blocks->room; at++) {
-        struct block *block = &blocks->list[at];
+/* One that was never used: only from now on it takes memory. */
+static struct block *begin_one(struct blocks *blocks)
+{
+    size_t at = blocks->begun++;
 
-        if (block->users == 0 && (found == NULL || block->used < found->used))
-            found = block;
+    blocks->list[at].bytes = blocks->bytes + at * (blocks->largest + SPARE);
+    return &blocks->list[at];
+}
+
+/* One that holds nothing, or can be done without; NULL if all are in use. */
+static struct block *take_room(struct blocks *blocks)
+{
+    struct block *block = blocks->spare;
+
+    if (block != NULL) {
+        blocks->spare = (struct block *)block->link.chain;
+        return block;
     }
-    return found;
+    return blocks->begun < blocks->room ? begin_one(blocks) : take_oldest(blocks);
 }
 
 /* With the lock: the block, either there or to be read by the caller. */
@@ -221,17 +236,32 @@ static struct block *claim(struct blocks *blocks, uint64_t position, uint32_t st
         block = find(blocks, position);
         if (block != NULL && !block->busy)
             break;
-        if (block == NULL && (block = oldest(blocks)) != NULL) {
+        if (block == NULL && (block = take_room(blocks)) != NULL) {
             block->position = position;
             block->stored = stored;
-            block->busy = block->kept = 1;
+            block->busy = 1;
+            block->home = BLOCK_KEPT;
+            table_add(&blocks->table, &block->link, position);
             break;
         }
         pthread_cond_wait(&blocks->ready, &blocks->lock);
     }
     block->users++;
-    block->used = ++blocks->clock;
+    if (block->home == BLOCK_KEPT)
+        table_touch(&blocks->table, &block->link);
     return block;
+}
+
+/* With the lock: what could not be read is not kept, and who asks again reads it again. */
+static void settle(struct blocks *blocks, struct block *block, int error)
+{
+    block->error = error;
+    block->busy = 0;
+    if (error != 0) {
+        table_remove(&blocks->table, &block->link);
+        block->home = BLOCK_SPARE;
+    }
+    pthread_cond_broadcast(&blocks->ready);
 }
 
 struct block *blocks_get(struct blocks *blocks, uint64_t position, uint32_t stored, int plain)
@@ -246,12 +276,7 @@ struct block *blocks_get(struct blocks *blocks, uint64_t position, uint32_t stor
     if (mine) {
         error = unpack(blocks, block, plain);
         pthread_mutex_lock(&blocks->lock);
-        block->error = error;
-        block->busy = 0;
-        /* What could not be read is not kept. */
-        if (error != 0)
-            block->kept = 0;
-        pthread_cond_broadcast(&blocks->ready);
+        settle(blocks, block, error);
         pthread_mutex_unlock(&blocks->lock);
     }
     if (block->error == 0)
@@ -266,8 +291,13 @@ void blocks_put(struct blocks *blocks, struct block *block)
     int error = errno;
 
     pthread_mutex_lock(&blocks->lock);
-    if (--block->users == 0)
+    if (--block->users == 0) {
+        if (block->home == BLOCK_SPARE) {
+            block->link.chain = (struct link *)blocks->spare;
+            blocks->spare = block;
+        }
         pthread_cond_broadcast(&blocks->ready);
+    }
     pthread_mutex_unlock(&blocks->lock);
     errno = error;
 }
@@ -299,7 +329,7 @@ void blocks_ahead(struct blocks *blocks, uint64_t position, uint32_t stored, int
     ahead->plain = plain;
     ahead->block.position = position;
     ahead->block.stored = stored;
-    ahead->block.kept = 1;
+    ahead->block.home = BLOCK_STAYS;
     pthread_mutex_lock(&blocks->lock);
     blocks->ahead_count++;
     pthread_mutex_unlock(&blocks->lock);

@@ -2,16 +2,24 @@
 #ifndef SHIFTER_BLOCKS_H
 #define SHIFTER_BLOCKS_H
 
+#include "table.h"
+
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
+enum block_home {
+    BLOCK_SPARE, /* it holds nothing that could be found */
+    BLOCK_KEPT,  /* in the table, until another one needs its room */
+    BLOCK_STAYS  /* read ahead */
+};
+
 struct block {
+    struct link link;  /* first, for the table */
     uint64_t position; /* in the file */
     uint64_t next;     /* of metadata: of the block behind it */
     uint32_t stored;   /* its size there, as the file has it */
-    int kept;          /* whether it is what the file has there */
-    uint64_t used;     /* when it was last asked for */
+    enum block_home home;
     int users;         /* who read it now: it must stay */
     int busy;          /* being read; others wait */
     int error;         /* errno of reading it, or 0 */
@@ -31,10 +39,13 @@ struct blocks {
     int file;
     uint64_t end; /* of the squashfs in the file */
     size_t largest, count;
-    size_t room; /* so many of them may be used now */
-    int headed; /* a block begins with two bytes that say how long it is, as metadata does */
+    size_t room;  /* so many of them may be used now, */
+    size_t begun; /* and so many ever were */
+    int headed;   /* a block begins with two bytes that say how long it is, as metadata does */
+    unsigned char *bytes; /* of all */
     struct block *list;
-    uint64_t clock;
+    struct block *spare; /* chained by their links */
+    struct table table;
     struct ahead *ahead; /* those that are read before; they stay */
     size_t ahead_count, ahead_most;
     pthread_mutex_t lock;

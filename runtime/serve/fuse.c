@@ -331,7 +331,7 @@ static void take(struct service *service, char *in, char *out)
     const struct fuse_in_header *head = (const void *)in;
     ssize_t got = read(service->fuse, in, REQUEST - 1);
 
-    if (got < 0 && errno == ENODEV)
+    if (got == 0 || (got < 0 && errno == ENODEV))
         _exit(EXIT_SUCCESS);
     /* ENOENT: the request was taken back. */
     if (got < 0 && errno != EINTR && errno != ENOENT && errno != EAGAIN)

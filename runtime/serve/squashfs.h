@@ -4,23 +4,13 @@
 #define SHIFTER_SQUASHFS_H
 
 #include "blocks.h"
+#include "maps.h"
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { SQUASHFS_NAME_LONGEST = 256, SQUASHFS_CURSORS = 32 };
-
-/* Where the blocks of a file are. */
-struct run {
-    uint64_t start;
-    uint32_t word; /* how long it is, and whether it is compressed */
-};
-
-struct extents {
-    uint64_t inode, used;
-    struct run *runs;
-};
+enum { SQUASHFS_NAME_LONGEST = 256 };
 
 struct squashfs {
     int file;
@@ -30,15 +20,7 @@ struct squashfs {
     uint32_t *ids;
     size_t id_count;
     struct blocks data, metadata;
-    struct extents extents[SQUASHFS_CURSORS];
-    uint64_t clock;
-    pthread_mutex_t lock;
-};
-
-/* A place in a table of metadata: a block of it in the file, and a byte in that. */
-struct place {
-    uint64_t block;
-    uint32_t offset;
+    struct maps maps;
 };
 
 struct inode {
@@ -47,7 +29,8 @@ struct inode {
     uint32_t uid, gid, mtime, number, links, device;
     uint64_t size;
     struct place list; /* directory: its listing; file: the words of its blocks; link: its target */
-    uint64_t start;    /* file: the first block */
+    uint64_t start;    /* file: the first block; */
+    uint64_t holes;    /* so many of its bytes are not stored, because they are zero */
     uint32_t fragment, fragment_offset;
     uint32_t indexes; /* directory: so many, at `list_index` */
     struct place index;
@@ -89,11 +72,17 @@ ssize_t squashfs_readlink(struct squashfs *fs, const struct inode *inode, char *
 ssize_t squashfs_read(struct squashfs *fs, const struct inode *inode, void *bytes, size_t size,
                       uint64_t offset);
 
+/* From `offset` on, where the next hole begins, or else the next byte that is stored: as lseek(2)
+   has it, and ENXIO. */
+int squashfs_seek(struct squashfs *fs, const struct inode *inode, uint64_t offset, int for_hole,
+                  uint64_t *found);
+
 /* The file's blocks are those that will be asked for next (blocks_ahead). */
 void squashfs_ahead(struct squashfs *fs, const struct inode *inode);
 
 /* Call `each` for the directory's entries from the cookie on, 0 for the first, with the cookie of
-   the next, until it returns nonzero. */
+   the next, until it returns nonzero.  Cookies are the same for ever, grow, and are between 4 and
+   2^30, since programs of 32 bits get them; any other number is the place of one, too. */
 int squashfs_list(struct squashfs *fs, const struct inode *directory, uint64_t cookie,
                   int (*each)(void *closure, const struct entry *entry, uint64_t next),
                   void *closure);

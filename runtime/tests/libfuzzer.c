@@ -245,14 +245,20 @@ static void visit(struct squashfs *fs, uint64_t reference, int *budget, int dept
     static char bytes[70000];
     struct inode inode;
     struct visit below = {fs, &inode, *budget, depth + 1};
+    uint64_t found;
 
     if (--*budget < 0 || depth > 5 || squashfs_inode(fs, reference, &inode) < 0)
         return;
     squashfs_readlink(fs, &inode, bytes, sizeof bytes);
-    if (S_ISREG(inode.mode))
+    if (S_ISREG(inode.mode)) {
         squashfs_read(fs, &inode, bytes, sizeof bytes, inode.size / 2);
-    if (S_ISDIR(inode.mode))
+        squashfs_seek(fs, &inode, inode.size / 3, 0, &found);
+        squashfs_seek(fs, &inode, inode.size / 3, 1, &found);
+    }
+    if (S_ISDIR(inode.mode)) {
         squashfs_list(fs, &inode, 0, visit_entry, &below);
+        squashfs_list(fs, &inode, inode.size / 8, visit_entry, &below);
+    }
     *budget = below.budget;
 }
 

@@ -45,6 +45,9 @@ static int each(void *closure, const struct entry *entry, uint64_t next)
     if (budget == 0)
         return 1;
     budget--;
+    /* Else a listing might never end. */
+    if (next <= visit->last)
+        errx(1, "a cookie that is not larger than the one before");
     visit->last = next;
     if (squashfs_lookup(visit->fs, visit->directory, entry->name, entry->length, &found) == 0)
         look_at(visit->fs, found, visit->depth + 1);
@@ -60,6 +63,33 @@ static void read_some(struct squashfs *fs, const struct inode *inode)
     squashfs_read(fs, inode, bytes, 1 + random_below(sizeof bytes), offset);
 }
 
+/* Each hole is looked for from where the last one was found; that goes on and comes to an end. */
+static void seek_some(struct squashfs *fs, const struct inode *inode)
+{
+    uint64_t at = inode->size > 0 && random_below(2) ? state % inode->size : 0, found;
+
+    for (int round = 0; round < 50; round++) {
+        if (squashfs_seek(fs, inode, at, round % 2, &found) < 0)
+            return;
+        if (found < at || found > inode->size)
+            errx(1, "a hole before its place");
+        at = found;
+    }
+}
+
+/* Where a listing is asked to go on: anybody may ask for anything. */
+static uint64_t any_cookie(const struct inode *inode, uint64_t last)
+{
+    switch (random_below(9)) {
+    case 0:
+        return state;
+    case 1:
+        return random_below(inode->size / 4 + 9);
+    default:
+        return last;
+    }
+}
+
 static void look_at(struct squashfs *fs, uint64_t reference, int depth)
 {
     char target[4096];
@@ -69,14 +99,15 @@ static void look_at(struct squashfs *fs, uint64_t reference, int depth)
     if (depth > DEPTH_MOST || squashfs_inode(fs, reference, &inode) < 0)
         return;
     squashfs_readlink(fs, &inode, target, sizeof target);
-    if (S_ISREG(inode.mode))
+    if (S_ISREG(inode.mode)) {
         read_some(fs, &inode);
+        seek_some(fs, &inode);
+    }
     if (!S_ISDIR(inode.mode))
         return;
-    /* A listing that was broken off goes on where it was; and anybody may ask for anything. */
     while (squashfs_list(fs, &inode, visit.last, each, &visit) == 0 && budget > 0 &&
            random_below(4) != 0)
-        visit.last = random_below(9) == 0 ? state : visit.last;
+        visit.last = any_cookie(&inode, visit.last);
 }
 
 static int try(int file)
