@@ -9,14 +9,17 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
     REQUEST = 64 << 10, /* more than the kernel demands of who writes nothing */
-    REPLY = 1 << 20,    /* FUSE_MAX_MAX_PAGES */
-    PAGES = 256,
+    /* 32 pages of 64 KiB, which kernels may want that are not asked for less. */
+    REPLY = 2 << 20,
+    PAGES_MOST = 256, /* FUSE_MAX_MAX_PAGES of kernels */
+    READ_MOST = 16 << 20,
     THREADS_MOST = 4,
     BACKGROUND = 64,
     ROOT = FUSE_ROOT_ID,
@@ -30,7 +33,8 @@ static const uint64_t for_ever = 1u << 30;
 struct service {
     struct squashfs fs;
     int fuse;
-    _Atomic int has_read; /* somebody, of a file */
+    _Atomic uint32_t flags; /* agreed upon with the kernel */
+    _Atomic int has_read;   /* somebody, of a file */
 };
 
 struct request {
@@ -73,13 +77,22 @@ static void answer_errno(const struct request *request)
     answer(request, errno == 0 ? EIO : errno, NULL, 0);
 }
 
+/* As the kernel's own squashfs has them, in 512 bytes: what is stored of a file, before it is
+   compressed. */
+static uint64_t count_blocks(const struct inode *inode)
+{
+    uint64_t holes = inode->holes < inode->size ? inode->holes : inode->size;
+
+    return S_ISREG(inode->mode) ? (inode->size - holes + 511) / 512 : 0;
+}
+
 static void put_attributes(const struct service *service, const struct inode *inode,
                            struct fuse_attr *attributes)
 {
     memset(attributes, 0, sizeof *attributes);
     attributes->ino = inode->number;
     attributes->size = inode->size;
-    attributes->blocks = (inode->size + 511) / 512;
+    attributes->blocks = count_blocks(inode);
     attributes->atime = attributes->mtime = attributes->ctime = inode->mtime;
     attributes->mode = inode->mode;
     attributes->nlink = inode->links;
@@ -162,21 +175,60 @@ static void read_link(const struct request *request)
         answer(request, 0, request->reply, (size_t)length);
 }
 
+/* To the kernel a short reply is the end of the file, so it gets all that it asks for, or an error. */
+static void read_into(const struct request *request, const struct inode *inode, void *bytes)
+{
+    const struct fuse_read_in *in = request->body;
+    ssize_t length = squashfs_read(&request->service->fs, inode, bytes, in->size, in->offset);
+
+    if (length < 0)
+        answer_errno(request);
+    else
+        answer(request, 0, bytes, (size_t)length);
+}
+
+/* More than we have said that we take at once. */
+static void read_much(const struct request *request, const struct inode *inode)
+{
+    const struct fuse_read_in *in = request->body;
+    void *bytes = in->size <= READ_MOST ? malloc(in->size) : NULL;
+
+    if (bytes == NULL)
+        answer(request, ENOMEM, NULL, 0);
+    else
+        read_into(request, inode, bytes);
+    free(bytes);
+}
+
 static void read_file(const struct request *request)
 {
     const struct fuse_read_in *in = request->body;
     struct inode inode;
-    ssize_t length;
 
     if (!find(request, &inode))
         return;
-    length = squashfs_read(&request->service->fs, &inode, request->reply,
-                           in->size < REPLY ? in->size : REPLY, in->offset);
-    if (length < 0)
+    if (in->size <= REPLY)
+        read_into(request, &inode, request->reply);
+    else
+        read_much(request, &inode);
+    request->service->has_read = 1;
+}
+
+static void seek(const struct request *request)
+{
+    const struct fuse_lseek_in *in = request->body;
+    struct fuse_lseek_out out;
+    struct inode inode;
+
+    if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
+        answer(request, EINVAL, NULL, 0);
+    else if (!find(request, &inode))
+        return;
+    else if (squashfs_seek(&request->service->fs, &inode, in->offset, in->whence == SEEK_HOLE,
+                           &out.offset) < 0)
         answer_errno(request);
     else
-        answer(request, 0, request->reply, (size_t)length);
-    request->service->has_read = 1;
+        answer(request, 0, &out, sizeof out);
 }
 
 /* A listing that is being made. */
@@ -261,9 +313,36 @@ static void state_filesystem(const struct request *request)
     answer(request, 0, &out, sizeof out);
 }
 
-static void begin(const struct request *request)
+/* Nothing is opened here: who asks is told so, and then asks no more, if he can understand that
+   (Linux 5.1 for directories).  What was read stays valid. */
+static void open_node(const struct request *request, uint32_t flag, uint32_t how)
 {
-    const struct fuse_init_in *in = request->body;
+    const struct fuse_open_out out = {.open_flags = how};
+
+    if ((request->service->flags & flag) != 0)
+        answer(request, ENOSYS, NULL, 0);
+    else
+        answer(request, 0, &out, sizeof out);
+}
+
+/* No more pages than a reply has room for, however large they are. */
+static uint16_t most_pages(void)
+{
+    const long pages = REPLY / sysconf(_SC_PAGESIZE);
+
+    return (uint16_t)(pages < 1 ? 1 : pages < PAGES_MOST ? pages : PAGES_MOST);
+}
+
+static size_t size_of_init(uint32_t minor)
+{
+    return minor < 5    ? FUSE_COMPAT_INIT_OUT_SIZE
+           : minor < 23 ? FUSE_COMPAT_22_INIT_OUT_SIZE
+                        : sizeof(struct fuse_init_out);
+}
+
+/* What the kernel does not offer it would not understand. */
+static void agree(const struct request *request, const struct fuse_init_in *in)
+{
     /* No files are opened here: they need no state.  Targets of links and listings are kept. */
     const uint32_t flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |
                            FUSE_CACHE_SYMLINKS | FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT |
@@ -275,16 +354,31 @@ static void begin(const struct request *request)
                                 .max_background = BACKGROUND,
                                 .congestion_threshold = BACKGROUND * 3 / 4,
                                 .max_write = 4096,
-                                .time_gran = 1,
-                                .max_pages = PAGES};
+                                .time_gran = 1};
 
-    if (in->major != FUSE_KERNEL_VERSION)
-        answer(request, EPROTO, NULL, 0);
-    else
-        answer(request, 0, &out, in->minor < 23 ? FUSE_COMPAT_22_INIT_OUT_SIZE : sizeof out);
+    if ((out.flags & FUSE_MAX_PAGES) != 0)
+        out.max_pages = most_pages();
+    request->service->flags = out.flags;
+    answer(request, 0, &out, size_of_init(in->minor));
 }
 
-/* The least that a request of each kind must hold; what is not here is not known. */
+static void begin(const struct request *request)
+{
+    const struct fuse_init_out ours = {.major = FUSE_KERNEL_VERSION,
+                                       .minor = FUSE_KERNEL_MINOR_VERSION};
+    struct fuse_init_in in = {0};
+
+    memcpy(&in, request->body, request->length < sizeof in ? request->length : sizeof in);
+    if (in.major < FUSE_KERNEL_VERSION)
+        answer(request, EPROTO, NULL, 0);
+    else if (in.major > FUSE_KERNEL_VERSION)
+        /* It asks again, in our words. */
+        answer(request, 0, &ours, FUSE_COMPAT_INIT_OUT_SIZE);
+    else
+        agree(request, &in);
+}
+
+/* What is not here is not known. */
 static void serve(const struct request *request)
 {
     switch (request->head->opcode) {
@@ -303,6 +397,15 @@ static void serve(const struct request *request)
     case FUSE_READ:
         read_file(request);
         break;
+    case FUSE_LSEEK:
+        seek(request);
+        break;
+    case FUSE_OPEN:
+        open_node(request, FUSE_NO_OPEN_SUPPORT, FOPEN_KEEP_CACHE);
+        break;
+    case FUSE_OPENDIR:
+        open_node(request, FUSE_NO_OPENDIR_SUPPORT, FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR);
+        break;
     case FUSE_READDIR:
         list(request, 0);
         break;
@@ -312,15 +415,21 @@ static void serve(const struct request *request)
     case FUSE_STATFS:
         state_filesystem(request);
         break;
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR:
     case FUSE_DESTROY:
         answer(request, 0, NULL, 0);
+        break;
+    case FUSE_IOCTL:
+        /* Old kernels give the caller what they get, and ENOSYS is no answer of a file. */
+        answer(request, ENOTTY, NULL, 0);
         break;
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
     case FUSE_INTERRUPT:
         break;
     default:
-        /* The kernel takes open, flush, access and the like for done, and asks no more. */
+        /* The kernel takes flush, access and the like for done, and asks no more. */
         answer(request, ENOSYS, NULL, 0);
     }
 }

@@ -150,6 +150,16 @@ def test_what_a_file_is_besides_its_bytes(shifter: Launcher, store: Path, tree: 
     assert shifter.inside("stat -c %i /tree/a") == shifter.inside("stat -c %i /tree/b")
 
 
+def test_a_sparse_file_has_its_holes_in_a_container(
+    shifter: Launcher, store: Path, tree: Path
+) -> None:
+    holes(tree)
+    pack(shifter, store, tree)
+    # 128 KiB may be stored of each.
+    for name in ("hole", "only"):
+        assert int(shifter.inside(f"stat -c %b /tree/{name}")) <= 256
+
+
 def test_many_who_read_at_once_read_the_same(shifter: Launcher, store: Path, tree: Path) -> None:
     large(tree)
     pack(shifter, store, tree)
