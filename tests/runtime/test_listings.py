@@ -6,7 +6,7 @@ import itertools
 import random
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.runtime import kernel, rawsquash
 from tests.runtime.kernel import Kernel, serving
+from tests.test_squashfs import write
 
 BLOCK = 1 << 17
 NAMES = [b"name-%d-%s" % (number, b"x" * (number % 40)) for number in range(30_000)]
@@ -167,20 +168,40 @@ def test_a_name_is_found_as_soon_in_a_large_directory(
     assert spent[250_000] < 4 * spent[5_000]
 
 
-def test_an_image_as_the_usual_writer_makes_it(server: Path, tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in NAMES[:3000]:
-        (tree / name.decode()).touch()
-    image = tmp_path / "image"
+def by_mksquashfs(place: Path) -> Path:
+    """Write an image of the names beneath PLACE."""
+    tree = place / "tree"
+    (tree / "many").mkdir(parents=True)
+    for name in NAMES:
+        (tree / "many" / name.decode()).touch()
     options = ("-comp", "zstd", "-no-xattrs", "-quiet", "-no-progress", "-noappend")
-    subprocess.run(["mksquashfs", tree, image, *options], check=True)
+    subprocess.run(["mksquashfs", tree, place / "image", *options], check=True)
+    return place / "image"
+
+
+def by_ourselves(place: Path) -> Path:
+    """Write an image of the names beneath PLACE as pulls do."""
+    write(place / "image", {f"many/{name.decode()}": b"" for name in NAMES})
+    return place / "image"
+
+
+@pytest.mark.parametrize("written", [by_mksquashfs, by_ourselves])
+def test_directories_of_all_writers_go_on_anywhere(
+    server: Path, tmp_path: Path, written: Callable[[Path], Path]
+) -> None:
+    image, chance = written(tmp_path), random.Random(11)
     with serving(server, image) as connection:
         connection.begin()
-        found = connection.list_all(1)
-        assert [entry.name for entry in found[2:]] == sorted(NAMES[:3000])
-        for name in NAMES[:3000:7]:
-            assert connection.look_up(name.decode()) != 0
+        found = connection.list_all(connection.look_up("many"))
+        assert [entry.name for entry in found[2:]] == SORTED
+    with serving(server, image) as connection:
+        connection.begin()
+        many = connection.look_up("many")
+        for _ in range(300):
+            at = chance.randrange(len(found) - 1)
+            assert connection.list_some(many, found[at].cookie, 512)[0] == found[at + 1]
+            assert connection.look_up(found[max(at, 2)].name.decode(), many) != 0
+            assert connection.look_up(found[at].name.decode() + "-", many) == 0
 
 
 def test_the_list_of_blocks_is_not_read_anew_for_each_read(server: Path, tmp_path: Path) -> None:
