@@ -4,7 +4,8 @@
        serve_at IMAGE FD           to the descriptor FD, a socket
        serve_at IMAGE DIRECTORY    at a mount there
 
-   PAGE_SIZE in the environment is the size of a page that the server believes in. */
+   PAGE_SIZE in the environment is the size of a page that the server believes in; what the image
+   has at byte HUNG_AT is never read to its end, as on a filesystem whose server is gone. */
 #include "../serve/fuse.h"
 
 #include <ctype.h>
@@ -23,6 +24,18 @@ long __wrap_sysconf(int name)
     const char *size = name == _SC_PAGESIZE ? getenv("PAGE_SIZE") : NULL;
 
     return size != NULL ? atol(size) : __real_sysconf(name);
+}
+
+ssize_t __real_pread(int file, void *bytes, size_t size, off_t offset);
+ssize_t __wrap_pread(int file, void *bytes, size_t size, off_t offset);
+
+ssize_t __wrap_pread(int file, void *bytes, size_t size, off_t offset)
+{
+    const char *hung = getenv("HUNG_AT");
+
+    while (hung != NULL && offset == atol(hung))
+        pause();
+    return __real_pread(file, bytes, size, offset);
 }
 
 static int mount_at(const char *directory)

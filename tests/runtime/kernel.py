@@ -142,6 +142,15 @@ class Kernel:
         """Return those entries behind COOKIE that one answer has."""
         return entries(self._good(READDIR, node, _part(cookie, size)))
 
+    def tell_read(self, node: int, offset: int, size: int) -> int:
+        """Ask for bytes of a file, and wait for no answer."""
+        return self.tell(READ, node, _part(offset, size))
+
+    def wait_for_threads(self) -> None:
+        """Ask until the server has more than one."""
+        while len(os.listdir(f"/proc/{self.server.pid}/task")) < 2:
+            self.attributes(ROOT)
+
     def tell_list(self, node: int, cookie: int, size: int = 4096) -> int:
         """Ask for them, and wait for no answer."""
         return self.tell(READDIR, node, _part(cookie, size))
@@ -179,9 +188,16 @@ class Kernel:
 
 @contextlib.contextmanager
 def serving(
-    program: Path, image: Path, *, page: int = 4096, kind: int = socket.SOCK_STREAM
+    program: Path,
+    image: Path,
+    *,
+    page: int = 4096,
+    kind: int = socket.SOCK_STREAM,
+    hung: int | None = None,
 ) -> Iterator[Kernel]:
     """Serve IMAGE with PROGRAM, which takes a page to be of PAGE bytes; begin nothing yet.
+
+    Reading the image at byte HUNG takes for ever.
 
     By a socket of a KIND that keeps messages apart, many threads can be asked at once; its messages
     are small.
@@ -191,6 +207,7 @@ def serving(
         "ASAN_OPTIONS": "detect_leaks=0",
         "TSAN_OPTIONS": "halt_on_error=1",
         "PAGE_SIZE": str(page),
+        **({} if hung is None else {"HUNG_AT": str(hung)}),
     }
     command = [str(program), str(image), str(its.fileno())]
     with ours, subprocess.Popen(command, pass_fds=[its.fileno()], env=environment) as server:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-METADATA = 8192
+HEAD, METADATA = 96, 8192
 NO_FRAGMENT = 0xFFFFFFFF
 NOTHING = 0xFFFFFFFFFFFFFFFF
 PLAIN = 1 << 24
@@ -89,7 +89,7 @@ class _Writer:
     def file(self, file: File) -> tuple[int, int]:
         reference, number = self._begin(_BIG_FILE, 0o644)
         self.inodes.bytes += struct.pack(
-            "<QQQIIII", 96 + len(self.data), file.size, file.holes, 1, NO_FRAGMENT, 0, NO_FRAGMENT
+            "<QQQIIII", HEAD + len(self.data), file.size, file.holes, 1, NO_FRAGMENT, 0, NO_FRAGMENT
         )
         self.inodes.bytes += struct.pack(f"<{len(file.words)}I", *file.words)
         self.data += file.data
@@ -106,7 +106,7 @@ class _Writer:
         return reference, number
 
     def finish(self, path: Path, root: int) -> None:
-        inodes = 96 + len(self.data)
+        inodes = HEAD + len(self.data)
         lists = inodes + len(packed := self.inodes.packed())
         packed += self.lists.packed()
         at = inodes + len(packed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
 import subprocess
@@ -224,3 +225,19 @@ def test_the_list_of_blocks_is_not_read_anew_for_each_read(server: Path, tmp_pat
 
             spent[several] = connection.cheapest(read)
     assert spent[200] < 5 * spent[1]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor has one thread")
+def test_a_file_that_cannot_be_read_now_stops_no_other(built: Path, tmp_path: Path) -> None:
+    hole = rawsquash.File(100_000 * BLOCK, [0] * 100_000, b"", 100_000 * BLOCK)
+    image = rawsquash.write(tmp_path / "image", {f"{number}": hole for number in range(50)})
+    # In the midst of the first file's list of blocks; the image has no data before.
+    hung = rawsquash.HEAD + 20 * (rawsquash.METADATA + 2)
+    kind = socket.SOCK_SEQPACKET
+    with serving(built / "obj/serve_at", image, kind=kind, hung=hung) as connection:
+        connection.begin()
+        nodes = [connection.look_up(f"{number}") for number in range(50)]
+        connection.wait_for_threads()
+        connection.tell_read(nodes[0], 99_999 * BLOCK, 512)
+        for node in nodes[1:]:
+            assert connection.read(node, 99_999 * BLOCK, 512) == bytes(512)

@@ -133,7 +133,8 @@ def test_a_random_image_is_what_the_kernel_shows(server: Path, tmp_path: Path, s
     block = chance.choice([4096, 131072])
     make_tree(tmp_path / "tree", chance, block)
     image = tmp_path / "image"
-    more = chance.choice([(), ("-no-fragments",), ("-noI", "-noD"), ("-always-use-fragments",)])
+    # With -always-use-fragments mksquashfs 4.5.1 at times writes one block over another.
+    more = chance.choice([(), ("-no-fragments",), ("-noI", "-noD")])
     command = ["mksquashfs", f"{tmp_path}/tree", str(image), *OPTIONS, "-b", str(block), *more]
     subprocess.run(command, check=True)
     with looped(image, tmp_path / "loop") as loop, served(server, image, tmp_path / "fuse") as fuse:
