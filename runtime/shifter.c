@@ -170,6 +170,7 @@ static int join(struct container *container, struct resolution *found, struct pl
         binds_look(plan);
         if (strcmp(make_key(found, plan), container->key) != 0) {
             container_pass(&container->namespaces);
+            resolve_end(found);
             return 0;
         }
     }

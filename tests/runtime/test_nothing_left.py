@@ -166,3 +166,23 @@ def test_dying_at_any_system_call_leaves_nothing(
     assert not node_directory().exists()
     assert len(calls) > 150
     assert killed > 0.9 * len(calls)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-i", "absent", "true"),
+        ("-i", "test", "-V", "/absent:/v", "true"),
+        ("-i", "test", "--store=/absent", "true"),
+        ("-i", "id:" + "0" * 64, "true"),
+        ("-i", "test", "-V", "/srv:/etc", "true"),
+        ("-i", "test", "--workdir=/absent", "true"),
+        ("-i", "test", "absent"),
+    ],
+)
+def test_a_launch_that_fails_leaves_no_directory_on_the_node(
+    shifter: Launcher, words: tuple[str, ...]
+) -> None:
+    assert shifter.run(*words).returncode in (125, 127)
+    shifter.wait_until_gone()
+    assert not node_directory().exists()
