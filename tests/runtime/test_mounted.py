@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime import rawsquash
+from tests.runtime.kernel import command
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount by the kernel")
 
@@ -32,8 +33,9 @@ def server(built: Path, request: pytest.FixtureRequest) -> Path:
 def served(server: Path, image: Path, at: Path) -> Iterator[Path]:
     """Mount IMAGE, served by SERVER, at AT."""
     at.mkdir()
-    environment = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
-    with subprocess.Popen([server, image, at], env=environment) as process:
+    options = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
+    run = [*command(server), str(image), str(at)]
+    with subprocess.Popen(run, env={**os.environ, **options}) as process:
         try:
             while not os.path.ismount(at) and process.poll() is None:
                 time.sleep(0.01)
@@ -135,8 +137,8 @@ def test_a_random_image_is_what_the_kernel_shows(server: Path, tmp_path: Path, s
     image = tmp_path / "image"
     # With -always-use-fragments mksquashfs 4.5.1 at times writes one block over another.
     more = chance.choice([(), ("-no-fragments",), ("-noI", "-noD")])
-    command = ["mksquashfs", f"{tmp_path}/tree", str(image), *OPTIONS, "-b", str(block), *more]
-    subprocess.run(command, check=True)
+    pack = ["mksquashfs", f"{tmp_path}/tree", str(image), *OPTIONS, "-b", str(block), *more]
+    subprocess.run(pack, check=True)
     with looped(image, tmp_path / "loop") as loop, served(server, image, tmp_path / "fuse") as fuse:
         assert everything(fuse) == everything(loop)
         for path in (fuse / "lib64/libc.so.6", *fuse.rglob("file-*")):
