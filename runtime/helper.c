@@ -62,19 +62,22 @@ void helper_name(const char *name, const char *subject)
         words.end[-1] = '.';
 }
 
-/* By the kernel's own call, for a libc refuses numbers that it keeps for itself.  What is ignored
-   stays so in a program that is executed; a fault of the helper's own ends it all the same. */
-static void ignore_signals(void)
+/* By the kernel's own call, for a libc refuses numbers that it keeps for itself.  What is ignored stays
+   so in a program that is executed; a fault of the process's own ends it all the same. */
+static void set_all_signals(void (*handler)(int))
 {
-    const struct kernel_action ignore = {.handler = SIG_IGN};
+    const struct kernel_action action = {.handler = handler};
     sigset_t none;
 
     for (int number = 1; number <= SIGNALS; number++)
-        if (number != SIGCHLD)
-            syscall(SYS_rt_sigaction, number, &ignore, NULL, sizeof ignore.mask);
-    signal(SIGCHLD, SIG_DFL);
+        syscall(SYS_rt_sigaction, number, &action, NULL, sizeof action.mask);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void helper_reset_signals(void)
+{
+    set_all_signals(SIG_DFL);
 }
 
 static void raise_limit(int resource)
@@ -107,7 +110,8 @@ static void reset_scheduling(void)
 
 void helper_settle(void)
 {
-    ignore_signals();
+    set_all_signals(SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);
     for (int resource = 0; resource < RLIM_NLIMITS; resource++)
         raise_limit(resource);
     reset_scheduling();

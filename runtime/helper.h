@@ -17,4 +17,7 @@ void helper_name(const char *name, const char *subject);
 /* Ignore all signals that can be ignored, and undo what was inherited. */
 void helper_settle(void);
 
+/* Give all signals their default actions, and block none: for a program of the node. */
+void helper_reset_signals(void);
+
 #endif

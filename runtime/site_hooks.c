@@ -2,6 +2,7 @@
 
 #include "detached.h"
 #include "fail.h"
+#include "helper.h"
 #include "hook_mounts.h"
 
 #include <fcntl.h>
@@ -78,7 +79,7 @@ static _Noreturn void execute(const struct hook *hook, const char *place)
     char *const environment[] = {(char *)HOOK_PATH, NULL};
 
     detach(NULL, 0, STDERR_FILENO);
-    signal(SIGPIPE, SIG_DFL);
+    helper_reset_signals();
     MUST(dup2(STDERR_FILENO, STDOUT_FILENO), "cannot give the hook its output");
     MUST(chdir(place), "cannot enter the root being built");
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "cannot drop privileges");

@@ -579,6 +579,16 @@ def test_a_hook_is_waited_for_whatever_the_caller_does_with_sigchld(
     assert not [line for line in signals if "Pnd" in line and int(line.split()[1], 16)]
 
 
+def test_a_hook_has_default_actions_for_all_signals(
+    shifter: Launcher, site: Site, playground: Path
+) -> None:
+    site(sitePreMountHook=f"grep -E '^Sig(Blk|Ign)' /proc/self/status > {playground}/signals")
+    odd = ("/usr/bin/env", "--ignore-signal", "--block-signal")
+    assert shifter.run("-i", "test", "true", before=odd).returncode == 0
+    found = (playground / "signals").read_text().split()
+    assert {word for word in found if not word.startswith("Sig")} == {"0" * 16}
+
+
 def test_a_hook_ends_with_the_launcher(shifter: Launcher, site: Site, playground: Path) -> None:
     fifo = playground / "fifo"
     os.mkfifo(fifo)
