@@ -1,4 +1,4 @@
-/* Why the server of an image has ended, and to whom that is said. */
+/* Why the server of an image has ended, and the line that tells the applications. */
 #ifndef SHIFTER_DEATH_H
 #define SHIFTER_DEATH_H
 

@@ -74,27 +74,6 @@ char *text_read(const char *path)
     return bytes_read(path, &length);
 }
 
-char *bytes_read(const char *path, size_t *length)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat status;
-    char *text = NULL;
-    int error;
-
-    if (fd < 0)
-        return NULL;
-    if (fstat(fd, &status) == 0) {
-        if (S_ISREG(status.st_mode))
-            text = bytes_of(fd, length);
-        else
-            errno = EINVAL;
-    }
-    error = errno;
-    close(fd);
-    errno = error;
-    return text;
-}
-
 /* Read to the end, which is expected after `expected` bytes. */
 static char *read_most(int fd, size_t expected, size_t most, size_t *length)
 {
@@ -147,6 +126,11 @@ char *bytes_read_most(const char *path, size_t most, size_t *length)
     close(fd);
     errno = error;
     return text;
+}
+
+char *bytes_read(const char *path, size_t *length)
+{
+    return bytes_read_most(path, TEXT_MAX - 1, length);
 }
 
 void text_write(const char *path, const char *text)

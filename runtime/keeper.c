@@ -344,7 +344,7 @@ static _Noreturn void be_keeper(struct keeping *keeping, const struct image *ima
 }
 
 /* In a child of the launcher, which ends as soon as both run: they must be no children of what
-   becomes the application.  A container without a server that nobody shares needs neither. */
+   becomes the application.  A private container without a server needs neither. */
 static _Noreturn void start(struct keeping *keeping, const struct image *image, int go, int ack)
 {
     unsigned char error = ECHILD;

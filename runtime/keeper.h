@@ -20,7 +20,7 @@ struct keeper {
 };
 
 /* Begin to start the image's server, if it is to have one, and the keeper of the container whose file in
-   the node directory is `name`, or empty if it is shared with nobody; in the container's user
+   the node directory is `name`, or empty if the container is private; in its user
    namespace, and not yet in its mount namespace.  `request` is what the caller calls the image. */
 void keeper_start(struct keeper *keeper, const struct node *node, const char *name,
                   const struct image *image, const char *request);
