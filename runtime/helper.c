@@ -52,13 +52,15 @@ void helper_begin(char **argv)
 void helper_name(const char *name, const char *subject)
 {
     size_t room = words.start == NULL ? 0 : (size_t)(words.last - words.start);
+    size_t taken = (size_t)(words.end - words.start);
+    int length;
 
     prctl(PR_SET_NAME, name, 0, 0, 0);
-    if (room < 2 || words.end == words.start)
+    if (room < 2 || taken == 0)
         return;
-    memset(words.start, 0, (size_t)(words.end - words.start));
-    snprintf(words.start, room, "%s %s", name, subject);
-    if (words.end[-1] == '\0')
+    memset(words.start, 0, taken);
+    length = snprintf(words.start, room, "%s %s", name, subject);
+    if ((size_t)length + 1 < taken)
         words.end[-1] = '.';
 }
 

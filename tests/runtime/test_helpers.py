@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -117,6 +118,21 @@ def test_a_helper_has_its_whole_name_whatever_the_caller_wrote(
             until("there is no helper", lambda: servers(shifter) and keepers(shifter))
             for pid in (*servers(shifter), *keepers(shifter)):
                 assert len(words_of(pid)) == len("shifter-server 0123456789ab")
+            process.communicate("", timeout=10)
+        shifter.wait_until_gone()
+
+
+def test_a_helper_has_its_whole_name_however_long_the_caller_s_words_are(
+    shifter: Launcher,
+) -> None:
+    env = {"SHIFTER_IMAGE": "test"}
+    for more in range(20):
+        command = ("sh", "-c", "read l #" + "x" * more)
+        short = ("/bin/bash", "-c", 'exec -a s "$@"', "bash")
+        with shifter.popen(*command, before=short, env=env, stdin=subprocess.PIPE) as process:
+            until("there is no helper", lambda: servers(shifter) and keepers(shifter))
+            for pid in (*servers(shifter), *keepers(shifter)):
+                assert re.fullmatch("shifter-(server|keeper) [0-9a-f]{12}", words_of(pid)), more
             process.communicate("", timeout=10)
         shifter.wait_until_gone()
 
