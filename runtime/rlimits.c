@@ -3,9 +3,12 @@
 #include "fail.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum {
     SECONDS_FEW = 300,
@@ -29,6 +32,18 @@ uint64_t rlimits_processor_seconds(void)
     return seconds == RLIM_INFINITY ? UINT64_MAX : seconds;
 }
 
+/* An ordinary user cannot take back a low priority. */
+static void write_priority(FILE *key)
+{
+    int nice = getpriority(PRIO_PROCESS, 0);
+    long policy = syscall(SYS_sched_getscheduler, 0);
+
+    if (nice > 0)
+        fprintf(key, "nice %d\n", nice);
+    if (policy == SCHED_IDLE)
+        fprintf(key, "idle\n");
+}
+
 void rlimits_write(FILE *key)
 {
     static const int memory[] = {RLIMIT_DATA, RLIMIT_AS};
@@ -39,6 +54,7 @@ void rlimits_write(FILE *key)
     for (size_t at = 0; at < sizeof memory / sizeof memory[0]; at++)
         if (hard(memory[at]) < memory_needed)
             fprintf(key, "limit %d %ju\n", memory[at], (uintmax_t)hard(memory[at]));
+    write_priority(key);
 }
 
 const char *rlimits_hint(void)

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Write the hard limits that may end an image's server: launches that differ in them share no
-   container, for the server of one would end under the others. */
+/* Write the hard limits that may end an image's server, and a low priority that it would keep:
+   launches that differ in them share no container, for the server of one serves the others. */
 void rlimits_write(FILE *key);
 
 /* Say which of them will end it soon, before the command starts. */

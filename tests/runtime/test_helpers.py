@@ -200,9 +200,13 @@ def test_the_server_has_the_ordinary_scheduling_class(shifter: Launcher) -> None
             assert os.sched_getscheduler(pid) == os.SCHED_OTHER
 
 
-def test_ranks_with_another_hard_limit_have_a_server_of_their_own(shifter: Launcher) -> None:
-    limits = limited("-t 1")
-    with reader(shifter, limits, subprocess.DEVNULL), reader(shifter), reader(shifter):
+@pytest.mark.parametrize(
+    "other", [limited("-t 1"), limited("-d 50000"), ("nice", "-n", "5"), ("chrt", "--idle", "0")]
+)
+def test_ranks_with_what_a_server_cannot_undo_have_one_of_their_own(
+    shifter: Launcher, other: tuple[str, ...]
+) -> None:
+    with reader(shifter, other, subprocess.DEVNULL), reader(shifter), reader(shifter):
         assert len(servers(shifter)) == 2
 
 
