@@ -74,6 +74,20 @@ static void write_mounts(struct json *json, const struct plan *plan)
     json_close(json, ']');
 }
 
+/* In the order in which they run. */
+static void write_hooks(struct json *json, const struct plan *plan)
+{
+    json_open(json, "hooks", '[');
+    if (plan->config->pre_hook != NULL)
+        json_text(json, NULL, plan->config->pre_hook);
+    if (plan->config->post_hook != NULL)
+        json_text(json, NULL, plan->config->post_hook);
+    for (const struct module **at = plan->modules; *at != NULL; at++)
+        if ((*at)->roothook != NULL)
+            json_text(json, NULL, (*at)->roothook);
+    json_close(json, ']');
+}
+
 static void write_environment(struct json *json, const struct environment *environment)
 {
     json_open(json, "environment", '[');
@@ -121,6 +135,7 @@ void dry_run(const struct dry_run *run)
     for (const struct module **at = plan->modules; *at != NULL; at++)
         json_text(&json, NULL, (*at)->name);
     json_close(&json, ']');
+    write_hooks(&json, plan);
     write_mounts(&json, plan);
     json_number(&json, "writable", plan->writable);
     write_environment(&json, run->environment);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -663,6 +664,15 @@ def test_two_mounts_in_one_place_show_the_last(shifter: Launcher, site: Site, ro
         "mkdir -p c/d; mount --bind /usr c/d; mount -t tmpfs none c; touch c/last"
     )
     assert inside(shifter, root, "ls /a/b/passwd; ls /c") == "/a/b/passwd\nlast\n"
+
+
+def test_the_dry_run_names_the_hooks_in_their_order(
+    shifter: Launcher, site: Site, playground: Path
+) -> None:
+    site("defaultModules=m", module_m_roothook="", sitePostMountHook="", sitePreMountHook="")
+    plan = json.loads(shifter.run("--dry-run", "-i", "test").stdout)
+    names = ("sitePreMountHook", "sitePostMountHook", "module_m_roothook")
+    assert plan["hooks"] == [str(playground / f"{name}.sh") for name in names]
 
 
 def test_a_launch_without_hooks_makes_nothing_for_them(shifter: Launcher) -> None:
