@@ -341,3 +341,13 @@ def test_a_launch_with_volumes_leaves_no_directory_on_the_node(
     shifter.inside("true", f"-V{data}:/new-directory-{UID}")
     after = subprocess.run(["ls", "-A", "/"], capture_output=True, text=True, check=True).stdout
     assert before == after
+
+
+def test_volumes_may_be_more_than_the_soft_limit_of_descriptors(
+    shifter: Launcher, playground: Path
+) -> None:
+    volumes = ";".join(f"{playground}:/v/{number}" for number in range(300))
+    before = ("/bin/bash", "-c", 'ulimit -S -n 256; exec "$@"', "bash")
+    script = "ls /v | wc -l; ulimit -n"
+    out = shifter.inside(script, "-V", volumes, before=before)
+    assert out.split() == ["300", "256"]
