@@ -56,23 +56,48 @@ static uint64_t handle_of(int directory, const char *path)
     return bytes_hash(room, sizeof *handle + handle->handle_bytes);
 }
 
-void file_id_read(struct file_id *id, int directory, const char *path)
+/* What identifies a file never changes, so a shared filesystem need not be asked for it. */
+static int look(struct file_id *id, int directory, const char *path)
 {
     struct statx_answer answer;
 
-    memset(id, 0, sizeof *id);
-    /* What identifies a file never changes, so a shared filesystem need not be asked for it. */
     if (syscall(SYS_statx, directory, path, DONT_SYNC | (path[0] == '\0' ? EMPTY_PATH : 0),
-                INODE_WANTED | SIZE_WANTED | CTIME_WANTED | MOUNT_WANTED, &answer) < 0) {
-        id->error = errno;
-        return;
-    }
+                INODE_WANTED | SIZE_WANTED | CTIME_WANTED | MOUNT_WANTED, &answer) < 0)
+        return -1;
     id->device = makedev(answer.major, answer.minor);
     id->inode = answer.inode;
     id->mount = answer.mask & MOUNT_WANTED ? answer.mount : 0;
-    id->handle = handle_of(directory, path);
     id->changed = (uint64_t)answer.changed.seconds * 1000000000 + answer.changed.nanoseconds;
     id->size = answer.size;
+    return 0;
+}
+
+/* A seccomp filter that is older than the call says ENOSYS or EPERM to it. */
+static int look_without_statx(struct file_id *id, int directory, const char *path)
+{
+    struct stat status;
+
+    if (fstatat(directory, path, &status, path[0] == '\0' ? EMPTY_PATH : 0) < 0)
+        return -1;
+    id->device = status.st_dev;
+    id->inode = status.st_ino;
+    id->changed =
+        (uint64_t)status.st_ctim.tv_sec * 1000000000 + (uint64_t)status.st_ctim.tv_nsec;
+    id->size = (uint64_t)status.st_size;
+    return 0;
+}
+
+void file_id_read(struct file_id *id, int directory, const char *path)
+{
+    int is_read;
+
+    memset(id, 0, sizeof *id);
+    is_read = look(id, directory, path) == 0 ||
+              ((errno == ENOSYS || errno == EPERM) && look_without_statx(id, directory, path) == 0);
+    if (is_read)
+        id->handle = handle_of(directory, path);
+    else
+        id->error = errno;
 }
 
 int file_id_is_same(const struct file_id *one, const struct file_id *other)

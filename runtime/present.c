@@ -190,9 +190,11 @@ int present_choose(struct plan *plan)
     const char *words = place_in_callers_words(plan->cwd);
     size_t before = plan->link_count;
     struct way way;
-    int shown = is_shown(plan, plan->cwd, &way);
+    int shown;
 
     file_id_read(&plan->here, AT_FDCWD, ".");
+    /* The kernel's own name for it has no links. */
+    shown = holder(plan, plan->cwd) != NULL && leads_to(plan, plan->cwd, &plan->here);
     if (words == NULL || strcmp(words, plan->cwd) == 0)
         return shown;
     if (go(plan, &way, words, plan) < 0 || !leads_to(plan, way.place, &plan->here)) {

@@ -179,6 +179,23 @@ def test_the_order_of_volumes_makes_no_other_container(shifter: Launcher, playgr
     assert len(servers(shifter)) == before + 1
 
 
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_a_seccomp_filter_that_knows_no_new_calls_changes_nothing(
+    shifter: Launcher, playground: Path, error: str
+) -> None:
+    source = playground / "in"
+    calls = f"inject=statx,name_to_handle_at:error={error}"
+    before = ("strace", "-o", "/dev/null", "-e", calls)
+    kept = []
+    for number in range(3):
+        made(source, data=f"{number}\n")
+        options = ("-V", f"{source}:/in")
+        assert shifter.inside("cat /in/data", *options, before=before) == f"{number}\n"
+        # Without handles only a directory that lives keeps its number.
+        kept.append(source.rename(playground / f"past{number}"))
+    assert len(kept) == 3
+
+
 # --------------------------------------------------------------------------- random orders
 
 
