@@ -35,11 +35,33 @@ static _Noreturn void missing(const struct plan *plan, const struct wish *wish)
          wish->target);
 }
 
+/* The kernel's own are what they are in this mount namespace, which is in the key. */
+static int can_change(const struct wish *wish)
+{
+    return wish->kind != WISH_CACHE &&
+           (wish->kind != WISH_STANDARD || volume_forbidden(wish->source, ASKED_BY_USER) == NULL);
+}
+
 void binds_look(struct plan *plan)
 {
     for (size_t at = 0; at < plan->count; at++)
-        if (plan->wishes[at].kind != WISH_CACHE)
+        if (can_change(&plan->wishes[at]))
             file_id_read(&plan->wishes[at].id, AT_FDCWD, plan->wishes[at].source);
+}
+
+int binds_have_changed(const struct plan *plan)
+{
+    for (size_t at = 0; at < plan->count; at++) {
+        const struct wish *wish = &plan->wishes[at];
+        struct file_id id;
+
+        if (!can_change(wish))
+            continue;
+        file_id_read(&id, AT_FDCWD, wish->source);
+        if (!file_id_is_same(&id, &wish->id))
+            return 1;
+    }
+    return 0;
 }
 
 void binds_find(const struct plan *plan)
@@ -74,7 +96,7 @@ static int is_another(const struct wish *wish, int source)
 {
     struct file_id id;
 
-    if (wish->kind == WISH_SPREAD)
+    if (wish->kind == WISH_SPREAD || !can_change(wish))
         return 0;
     file_id_read(&id, source, "");
     return !file_id_is_same(&id, &wish->id);

@@ -32,6 +32,9 @@ struct binds {
    namespaces, in which it cannot. */
 void binds_look(struct plan *plan);
 
+/* Whether a source is another file by now. */
+int binds_have_changed(const struct plan *plan);
+
 /* A source that is missing and must not be ends the launch here, before anything is made. */
 void binds_find(const struct plan *plan);
 

@@ -102,8 +102,10 @@ static void compare(const struct plan *plan)
 {
     struct file_id here;
 
+    if (present_is_covered(plan, plan->cwd))
+        return;
     file_id_read(&here, AT_FDCWD, ".");
-    if (!file_id_is_same(&here, &plan->here) && !present_is_covered(plan, plan->cwd))
+    if (!file_id_is_same(&here, &plan->here))
         warn("'%s' in the container is the image's directory, not this node's", plan->cwd);
 }
 

@@ -272,6 +272,7 @@ void environment_enter(struct environment *environment, const char *place, int i
     char **pwd = find(environment, "PWD=");
 
     if (pwd == NULL || strcmp(environment->by[pwd - environment->list], "caller") != 0 ||
+        strcmp(*pwd + strlen("PWD="), place) == 0 ||
         (!is_chosen && is_present_directory(*pwd + strlen("PWD="))))
         return;
     *pwd = (char *)joined("PWD", '=', place);

@@ -41,8 +41,8 @@ struct statx_answer {
     uint64_t spare[13];
 };
 
-/* A directory that is made anew may get the number of the old one, unless something holds the old
-   one on this node.  Its handle has a generation, too (name_to_handle_at(2)). */
+/* A directory that is made anew may get the number of the old one.  Its handle has a generation, too
+   (name_to_handle_at(2)). */
 static uint64_t handle_of(int directory, const char *path)
 {
     _Alignas(struct file_handle) char room[sizeof(struct file_handle) + HANDLE_MOST] = {0};
@@ -94,10 +94,19 @@ void file_id_read(struct file_id *id, int directory, const char *path)
     memset(id, 0, sizeof *id);
     is_read = look(id, directory, path) == 0 ||
               ((errno == ENOSYS || errno == EPERM) && look_without_statx(id, directory, path) == 0);
-    if (is_read)
-        id->handle = handle_of(directory, path);
-    else
+    if (!is_read)
         id->error = errno;
+    /* Of a filesystem on a device of this node no number is given away while a container, or a
+       process, holds its file. */
+    else if (major(id->device) == 0)
+        id->handle = handle_of(directory, path);
+}
+
+void file_id_read_free(struct file_id *id, int directory)
+{
+    file_id_read(id, directory, "");
+    if (id->error == 0 && id->handle == 0)
+        id->handle = handle_of(directory, "");
 }
 
 int file_id_is_same(const struct file_id *one, const struct file_id *other)

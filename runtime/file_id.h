@@ -10,7 +10,7 @@ struct file_id {
     int error; /* errno: there is no such file; the rest is 0 */
     uint64_t device, inode;
     uint64_t mount;   /* by which mount it is reached; 0 where the kernel does not say (5.8) */
-    uint64_t handle;  /* hash of its file handle, which no later file has; 0: there is none */
+    uint64_t handle;  /* hash of its file handle, which no later file has; 0: not needed, or none */
     uint64_t changed; /* ns: its last change of content or attributes */
     uint64_t size;
 };
@@ -18,6 +18,9 @@ struct file_id {
 /* Look at the file that `path` leads to, links and automounts followed; relative to `directory`, or
    AT_FDCWD.  An empty path means the file open on `directory`. */
 void file_id_read(struct file_id *id, int directory, const char *path);
+
+/* The same of the file open on `directory`, which nothing will hold later. */
+void file_id_read_free(struct file_id *id, int directory);
 
 /* Whether both are one file, in whatever mount namespace they were looked at. */
 int file_id_is_same(const struct file_id *one, const struct file_id *other);

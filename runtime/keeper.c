@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,9 @@ enum { GO_FD = 3, ACK_FD, ERRORS_FD, WATCH_FD, NODE_FD, FUSE_FD, FILES = 6 };
 
 /* How long it waits for more ranks, after the last one. */
 enum { LINGER_MS = 1000, LINGER_MOST_MS = 60000 };
+
+/* How long applications may take to start. */
+enum { START_MS = 1000 };
 
 /* How long the founder waits for the keeper, where processors are few. */
 enum { ACK_MS = 5 };
@@ -39,7 +43,7 @@ struct keeping {
     char said[1024];           /* the last line that the server has said */
     pid_t founder, server;
     uint64_t mount;        /* inode of the container's mount namespace */
-    uint64_t memory_kills; /* before the server began to work */
+    uint64_t memory_kills; /* on this node, soon after the server began to work */
     int linger;            /* ms */
     int errors, watch;     /* -1: there is none */
 };
@@ -270,6 +274,15 @@ static int keep_shared(struct keeping *keeping, struct keeper_place *place, int 
     return linger(keeping) == ENDED ? -1 : 0;
 }
 
+/* What the kernel has killed before is asked for when nothing starts any more: it takes long. */
+static void wait_alone(struct keeping *keeping)
+{
+    if (wait_for_end(keeping, START_MS) == ENDED)
+        return;
+    keeping->memory_kills = death_memory_kills();
+    wait_for_end(keeping, -1);
+}
+
 /* With neither server nor watch the end would not be seen: then it is over for further ranks as
    soon as nobody comes. */
 static void keep_open(struct keeping *keeping, struct keeper_place *place)
@@ -290,11 +303,10 @@ static void keep_open(struct keeping *keeping, struct keeper_place *place)
         keeping->name[0] = '\0';
     close(GO_FD);
     stay_out_of_the_way();
-    keeping->memory_kills = death_memory_kills();
     if (keeping->name[0] == '\0' || keep_shared(keeping, place, byte & KNOWN) == 0) {
         close_place(place);
         if (keeping->errors >= 0 || keeping->watch >= 0)
-            wait_for_end(keeping, -1);
+            wait_alone(keeping);
     }
     look_at_server(keeping);
 }
@@ -372,6 +384,7 @@ void keeper_start(struct keeper *keeper, const struct node *node, const char *na
     struct keeping keeping = {.node = *node,
                               .founder = getpid(),
                               .linger = linger_ms(),
+                              .memory_kills = UINT64_MAX,
                               .errors = image->errors};
     int go[2], ack[2];
 

@@ -1,5 +1,6 @@
 #include "present.h"
 
+#include "ambient.h"
 #include "fail.h"
 #include "files.h"
 #include "places.h"
@@ -185,16 +186,27 @@ const char *present_target(const struct plan *plan, const char *path)
     return way.place[0] != '\0' && holder(plan, way.place) == NULL ? must_copy(way.place) : path;
 }
 
+/* Whether a mount shows the file whose path has no links, under that path. */
+static int is_shown_without_links(const struct plan *plan, const char *path)
+{
+    const struct wish *wish = holder(plan, path);
+
+    return wish != NULL && wish->kind != WISH_CACHE &&
+           (strcmp(wish->source, wish->target) == 0 || leads_to(plan, path, &plan->here));
+}
+
 int present_choose(struct plan *plan)
 {
-    const char *words = place_in_callers_words(plan->cwd);
+    const char *pwd = ambient("PWD"), *words = NULL;
     size_t before = plan->link_count;
     struct way way;
     int shown;
 
     file_id_read(&plan->here, AT_FDCWD, ".");
     /* The kernel's own name for it has no links. */
-    shown = holder(plan, plan->cwd) != NULL && leads_to(plan, plan->cwd, &plan->here);
+    shown = is_shown_without_links(plan, plan->cwd);
+    if (pwd != NULL && strcmp(pwd, plan->cwd) != 0)
+        words = place_in_callers_words(plan->cwd);
     if (words == NULL || strcmp(words, plan->cwd) == 0)
         return shown;
     if (go(plan, &way, words, plan) < 0 || !leads_to(plan, way.place, &plan->here)) {

@@ -72,7 +72,7 @@ static enum index_answer list(struct resolution *found)
         fail(0, "set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
              "there is no store at '%s'", found->store);
     if (answer == INDEX_FOUND) {
-        file_id_read(&id, found->newest.directory, "");
+        file_id_read_free(&id, found->newest.directory);
         found->directory = file_id_hash(&id);
     }
     return answer;

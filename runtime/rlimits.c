@@ -91,32 +91,51 @@ void rlimits_warn(void)
              (uintmax_t)hard(RLIMIT_AS) >> 20, consequence);
 }
 
-static const int lifted[] = {RLIMIT_NOFILE, RLIMIT_FSIZE};
-enum { LIFTED = sizeof lifted / sizeof lifted[0] };
+/* What was lifted, and how it was. */
+struct lifted {
+    int resource, is_lifted;
+    struct rlimit callers;
+};
 
-static struct rlimit callers[LIFTED];
+static struct lifted size = {.resource = RLIMIT_FSIZE}, descriptors = {.resource = RLIMIT_NOFILE};
 static struct sigaction callers_action;
+
+static void lift(struct lifted *lifted)
+{
+    struct rlimit limit;
+
+    MUST(getrlimit(lifted->resource, &lifted->callers), "cannot read the limits of this process");
+    limit = lifted->callers;
+    limit.rlim_cur = limit.rlim_max;
+    lifted->is_lifted = lifted->callers.rlim_cur != limit.rlim_max &&
+                        setrlimit(lifted->resource, &limit) == 0;
+}
+
+static void restore(const struct lifted *lifted)
+{
+    if (lifted->is_lifted)
+        MUST(setrlimit(lifted->resource, &lifted->callers),
+             "cannot restore the limits of this process");
+}
 
 void rlimits_lift(void)
 {
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
 
-    for (size_t at = 0; at < LIFTED; at++) {
-        struct rlimit limit;
+    lift(&size);
+    if (size.callers.rlim_max != RLIM_INFINITY)
+        MUST(sigaction(SIGXFSZ, &ignore, &callers_action), "cannot ignore SIGXFSZ");
+}
 
-        MUST(getrlimit(lifted[at], &callers[at]), "cannot read the limits of this process");
-        limit = callers[at];
-        limit.rlim_cur = limit.rlim_max;
-        if (limit.rlim_cur != callers[at].rlim_cur)
-            setrlimit(lifted[at], &limit);
-    }
-    MUST(sigaction(SIGXFSZ, &ignore, &callers_action), "cannot ignore SIGXFSZ");
+void rlimits_lift_descriptors(void)
+{
+    lift(&descriptors);
 }
 
 void rlimits_restore(void)
 {
-    for (size_t at = 0; at < LIFTED; at++)
-        if (callers[at].rlim_cur != callers[at].rlim_max)
-            MUST(setrlimit(lifted[at], &callers[at]), "cannot restore the limits of this process");
-    MUST(sigaction(SIGXFSZ, &callers_action, NULL), "cannot restore SIGXFSZ");
+    restore(&size);
+    restore(&descriptors);
+    if (size.callers.rlim_max != RLIM_INFINITY)
+        MUST(sigaction(SIGXFSZ, &callers_action, NULL), "cannot restore SIGXFSZ");
 }

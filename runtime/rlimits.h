@@ -15,9 +15,11 @@ void rlimits_warn(void);
 /* A hint that names the limit under which a server cannot start or work; NULL: there is none. */
 const char *rlimits_hint(void);
 
-/* Lift the soft limits of descriptors and of the size of files for the launch itself, and let a
-   write beyond the hard one be an error.  rlimits_restore undoes it before the application. */
+/* Lift the soft limit of the size of files for the launch itself, and let a write beyond the hard one
+   be an error; then that of descriptors, for a container to be made.  rlimits_restore undoes both
+   before the application. */
 void rlimits_lift(void);
+void rlimits_lift_descriptors(void);
 void rlimits_restore(void);
 
 /* The limit of processor time, in seconds; UINT64_MAX: there is none. */

@@ -108,6 +108,7 @@ static void make_container(struct container *container, const char *id, const ch
     struct keeper *keeper = &container->keeper;
     struct binds binds;
 
+    rlimits_lift_descriptors();
     description_read(&description, file);
     check_modules(plan->modules, description.libs);
     binds_find(plan);
@@ -162,19 +163,15 @@ static void choose(struct launch *launch)
     launch->command = command_choose(&launch->job, &launch->found.record);
 }
 
-/* Enter the container that was found; 0 if that took so long that its key may say something else
-   by now, and does: then it shows what was there before. */
-static int join(struct container *container, struct resolution *found, struct plan *plan)
+/* Enter the container that was found; 0 if that took so long that names have come to lead to other
+   files: then it shows what was there before. */
+static int join(struct container *container, struct resolution *found, const struct plan *plan)
 {
-    if (container->has_waited) {
-        binds_look(plan);
-        if (strcmp(make_key(found, plan), container->key) != 0) {
-            container_pass(&container->namespaces);
-            resolve_end(found);
-            return 0;
-        }
-    }
     resolve_end(found);
+    if (container->has_waited && binds_have_changed(plan)) {
+        container_pass(&container->namespaces);
+        return 0;
+    }
     if (container->node.directory >= 0)
         close(container->node.directory);
     container_join(&container->namespaces);
