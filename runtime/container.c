@@ -173,6 +173,13 @@ enum container_role container_find(struct container *container, struct node *nod
     return CONTAINER_CREATE;
 }
 
+static void keep_private(struct container *container)
+{
+    warn("this container is not shared: no room in '%s'", container->node.path);
+    unlinkat(container->node.directory, container->name, 0);
+    keeper_begin(&container->keeper, 0, 0);
+}
+
 void container_ready(struct container *container)
 {
     const struct keeper *keeper = &container->keeper;
@@ -190,7 +197,7 @@ void container_ready(struct container *container)
                     is_kept ? &place : NULL) == 0)
         keeper_begin(keeper, 1, is_kept);
     else
-        warn("this container is shared with nobody: no room in '%s'", container->node.path);
+        keep_private(container);
     /* Closing the file frees the lock: who waits finds it ready, or founds another. */
     close(container->file);
 }

@@ -241,37 +241,43 @@ static void stay_out_of_the_way(void)
     nanosleep(&nap, NULL);
 }
 
+/* Whether the file is still that of our container. */
+static int is_ours(const struct keeping *keeping, const struct state *state)
+{
+    return state->ready && state->founder == keeping->founder &&
+           (keeping->mount == 0 || state->mount == keeping->mount);
+}
+
 /* Say in the container's file what the keeper holds: under the lock, for by now the file may be
-   another container's. */
-static int make_known(struct keeping *keeping, struct keeper_place *place)
+   another container's.  Then ours has none any more, and no rank can join it. */
+static void make_known(struct keeping *keeping, struct keeper_place *place)
 {
     int file = openat(keeping->node.directory, keeping->name,
                       O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-    struct state state;
+    struct state state = {.ready = 0};
 
-    if (file < 0)
-        return -1;
-    if (state_lock(file, F_RDLCK, 1) == 0 && state_is_there(file)) {
+    if (file >= 0 && state_lock(file, F_RDLCK, 1) == 0 && state_is_there(file))
         state_read_whole(&state, file);
-        if (!state.ready || state.founder != keeping->founder ||
-            (keeping->mount != 0 && state.mount != keeping->mount))
-            close_place(place);
-        else if (place->mount < 0)
+    if (is_ours(keeping, &state)) {
+        if (place->mount < 0)
             hold_others(&state, place);
         keeping->mount = state.mount;
         if (place->mount >= 0)
             state_keep(file, place);
+    } else {
+        close_place(place);
+        keeping->name[0] = '\0';
     }
-    close(file);
-    return place->mount < 0 ? -1 : 0;
+    if (file >= 0)
+        close(file);
 }
 
-/* Hold the namespaces for ranks still to come; -1 if that is over. */
-static int keep_shared(struct keeping *keeping, struct keeper_place *place, int is_known)
+/* Hold the namespaces for ranks still to come; ENDED if the container has ended meanwhile. */
+static enum event keep_shared(struct keeping *keeping, struct keeper_place *place, int is_known)
 {
-    if (!is_known && make_known(keeping, place) < 0)
-        return -1;
-    return linger(keeping) == ENDED ? -1 : 0;
+    if (!is_known)
+        make_known(keeping, place);
+    return place->mount < 0 ? QUIET : linger(keeping);
 }
 
 /* What the kernel has killed before is asked for when nothing starts any more: it takes long. */
@@ -303,7 +309,7 @@ static void keep_open(struct keeping *keeping, struct keeper_place *place)
         keeping->name[0] = '\0';
     close(GO_FD);
     stay_out_of_the_way();
-    if (keeping->name[0] == '\0' || keep_shared(keeping, place, byte & KNOWN) == 0) {
+    if (keeping->name[0] == '\0' || keep_shared(keeping, place, byte & KNOWN) == QUIET) {
         close_place(place);
         if (keeping->errors >= 0 || keeping->watch >= 0)
             wait_alone(keeping);

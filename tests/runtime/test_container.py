@@ -17,6 +17,7 @@ import pytest
 
 from tests.runtime.conftest import UID, Launcher
 from tests.runtime.store import add_image, entry, make_store, write_generation
+from tests.runtime.test_errors import changed_node
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 NAMESPACES = "readlink /proc/self/ns/user; readlink /proc/self/ns/mnt"
@@ -600,3 +601,24 @@ def test_a_late_keeper_writes_into_no_file_of_another_container(
         assert len(known) == 1
         assert not known[0].startswith(f"keeper {slow} ")
         assert foreign.inside(NAMESPACES) == "".join(namespaces)
+
+
+@needs_root
+def test_a_node_without_room_runs_a_container_that_is_not_shared(shifter: Launcher) -> None:
+    # Files can be made there, but have no room; the server's death is said all the same.
+    change = (
+        "mount -t tmpfs -o size=4k,mode=1777 none /dev/shm && head -c 4096 /dev/zero > /dev/shm/x"
+    )
+    script = "echo begun; read -r line; cat /bin/busybox > /dev/null; ls /dev/shm/*/c.* >&2"
+    identity = {"user": 0, "group": 0, "extra_groups": []}
+    pipe = subprocess.PIPE
+    with shifter.popen("-i", "test", "sh", "-c", script, before=changed_node(shifter, change),
+                       stdin=pipe, stdout=pipe, stderr=pipe, **identity) as process:  # type: ignore[arg-type]  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        until("there is no keeper", lambda: servers(shifter) and keepers(shifter))
+        (server,) = servers(shifter)
+        os.kill(server, signal.SIGKILL)
+        said = process.communicate("go\n", timeout=10)[1].splitlines()
+    assert "this container is not shared: no room" in said[0]
+    assert "has died" in said[1]
