@@ -16,6 +16,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -199,30 +200,23 @@ def _kept(site: Site, shifter: str, image: str) -> Iterator[None]:
 @contextmanager
 def _mounted(site: Site) -> Iterator[None]:
     """Mount the image as a prologue does, for the job "mounted"."""
-    build = site.home / "build"
     runtime = Path(__file__).parents[2] / "runtime"
-    make = [
-        "make",
-        "-s",
-        "-j2",
-        "-C",
-        str(runtime),
-        f"OUT={build}",
-        f"SYSCONFDIR={build}/etc",
-        "all",
-    ]
     job = ["-U", str(os.getuid()), "-J", "mounted"]
-    set_up = [str(build / "setupRoot"), *job, "-G", str(os.getgid()), "docker", site.name]
-    (build / "etc/shifter").mkdir(parents=True)
+    words = [*job, "-G", str(os.getgid()), "docker", site.name]
     with users.being_root_again():
-        subprocess.run(make, check=True)
+        # Root follows no configuration in a directory that others may write.
+        build = Path(tempfile.mkdtemp(prefix="shifter-lite-mounted-"))
+        make = ["make", "-s", "-j2", "-C", str(runtime), f"OUT={build}", f"SYSCONFDIR={build}/etc"]
+        subprocess.run([*make, "all"], check=True)
+        (build / "etc/shifter").mkdir(parents=True)
         (build / "etc/shifter/udiRoot.conf").write_text(f"imagePath={site.home}/store\n")
-        subprocess.run(set_up, check=True)
+        subprocess.run([str(build / "setupRoot"), *words], check=True)
     try:
         yield
     finally:
         with users.being_root_again():
             subprocess.run([str(build / "unsetupRoot"), *job], check=True)
+            shutil.rmtree(build)
 
 
 def measure(
