@@ -133,11 +133,6 @@ char *bytes_read(const char *path, size_t *length)
     return bytes_read_most(path, TEXT_MAX - 1, length);
 }
 
-void text_write(const char *path, const char *text)
-{
-    bytes_write(path, text, strlen(text));
-}
-
 void bytes_write(const char *path, const char *text, size_t length)
 {
     size_t done = 0;

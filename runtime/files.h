@@ -38,7 +38,6 @@ char *bytes_read_most(const char *path, size_t most, size_t *length);
 char *bytes_of(int fd, size_t *length);
 
 /* Create `path`, which must not exist, readable for all. */
-void text_write(const char *path, const char *text);
 void bytes_write(const char *path, const char *bytes, size_t length);
 
 /* malloc, strdup: there is nothing to be done without memory. */
