@@ -62,10 +62,11 @@ def own_logins(bench: Bench, request: Request) -> FindLogin | None:
 def opened(bench: Bench, request: Request) -> Iterator[Source]:
     """Yield where the image is that REQUEST asks for; raises NotFound, Denied or BadImage."""
     if not request.path:
-        yield Registry(request.image, bench.site.registries, own_logins(bench, request))
+        with Registry(request.image, bench.site.registries, own_logins(bench, request)) as source:
+            yield source
         return
-    with local.opened(request.path, request.uid, request.ref, request.image) as source:
-        yield source
+    with local.opened(request.path, request.uid, request.ref, request.image) as found:
+        yield found
 
 
 def check_digest(request: Request, manifest: Manifest) -> None:
@@ -162,7 +163,8 @@ def make_image(
         alone = source.without_mirrors()
         if alone is None:
             raise
-    return _make(bench, alone, alone.connections, manifest, config, report)
+    with alone:
+        return _make(bench, alone, alone.connections, manifest, config, report)
 
 
 def _make(
@@ -178,7 +180,8 @@ def _make(
     except Damaged as error:
         # So a power loss leaves the cache, which is never synced: that is nobody's failure.
         logs.warning("once more, without what was damaged", reason=error)
-    return _make_once(bench, source.afresh(), at_once, manifest, config, report)
+    with closing(source.afresh()) as again:
+        return _make_once(bench, again, at_once, manifest, config, report)
 
 
 def _make_once(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from shifter_lite.build import manifest as documents
 from shifter_lite.build.digest import digest_of
@@ -36,7 +36,10 @@ Document = tuple[dict[str, Any], str, str]
 
 
 class Registry:
-    """One repository of one registry, read only."""
+    """One repository of one registry, read only.
+
+    It has connections and a thread until it is closed, which leaving its context does.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,18 @@ class Registry:
         self._endpoints = endpoints_of(
             reference, registries or Registries(), find_own, patience or Patience(), self._deadlines
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is under way, and let go of all connections."""
+        self._deadlines.close()
+        for endpoint in self._endpoints:
+            endpoint.session.close()
 
     @property
     def connections(self) -> int:

@@ -12,9 +12,9 @@ from tests.conftest import Runner, installed
 _PATIENCE = 60.0
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], patience: float = _PATIENCE) -> None:
     """Wait until CONDITION holds."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.02)

@@ -67,6 +67,10 @@ class Stored(ABC):
         again._aborted = Event()
         return again
 
+    def close(self) -> None:
+        """Give up what is under way; the files are for who opened them to close."""
+        self.abort()
+
     def read_blob(self, descriptor: Descriptor, what: str) -> bytes:
         """Return the JSON that DESCRIPTOR names, a WHAT, checked; raises Denied or BadImage."""
         with self.open_blob(descriptor, 0) as content:

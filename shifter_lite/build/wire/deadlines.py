@@ -2,6 +2,9 @@
 
 A timeout of a socket is for one piece.  Who sends a piece a second, or a header or
 the end of a body without an end, is ended from here.
+
+A thread looks, until ``close``: what waits for the collector to end it waits for ever where
+something else keeps it, as urllib3's finalizers keep connections.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 
 _TICK = 0.1
+_IDLE_SECONDS = 2.0
 
 
 class Deadlines:
@@ -24,6 +28,7 @@ class Deadlines:
         self._lock = Lock()
         self._live: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._due: dict[socket.socket, float] = {}
+        self._closed = Event()
         self._thread: Thread | None = None
 
     def add(self, end: socket.socket) -> None:
@@ -38,9 +43,8 @@ class Deadlines:
         """Cut END if what is done meanwhile takes more than SECONDS; then raise TimeoutError."""
         with self._lock:
             self._due[end] = time.monotonic() + seconds
-            if self._thread is None:
-                # It knows us weakly, so that it ends with us.
-                self._thread = Thread(target=_look, args=(weakref.ref(self),), daemon=True)
+            if self._thread is None and not self._closed.is_set():
+                self._thread = Thread(target=self._attend, name="deadlines", daemon=True)
                 self._thread.start()
         try:
             yield
@@ -58,7 +62,28 @@ class Deadlines:
         for end in ends:
             _cut(end)
 
-    def look(self) -> None:
+    def close(self) -> None:
+        """Abort, and end the thread: what is still read, in threads left behind, ends as well."""
+        self.abort()
+        with self._lock:
+            self._closed.set()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def _attend(self) -> None:
+        """Look, until closed, or until there has been nothing to look at for a while."""
+        needed = time.monotonic()
+        while not self._closed.wait(_TICK):
+            self._look()
+            with self._lock:
+                if self._due:
+                    needed = time.monotonic()
+                elif time.monotonic() - needed > _IDLE_SECONDS:
+                    self._thread = None
+                    return
+
+    def _look(self) -> None:
         """Cut what is late."""
         now = time.monotonic()
         with self._lock:
@@ -67,13 +92,6 @@ class Deadlines:
                 del self._due[end]
         for end in late:
             _cut(end)
-
-
-def _look(reference: weakref.ref[Deadlines]) -> None:
-    while (deadlines := reference()) is not None:
-        deadlines.look()
-        del deadlines
-        time.sleep(_TICK)
 
 
 def _cut(end: socket.socket) -> None:

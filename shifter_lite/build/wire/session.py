@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -66,6 +66,12 @@ class Session(requests.Session):
     def context(self) -> ssl.SSLContext:
         """Whom we trust; raises BadConfig.  It takes a while to read: only who needs it does."""
         return trust.context(self._ca_files)
+
+    def close(self) -> None:
+        """Close all connections, and let go of what only the collector could free else."""
+        super().close()
+        self.adapters.clear()
+        self.__dict__.pop("context", None)
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Return the answer to GET URL, its body unread; raises Fault.
@@ -166,14 +172,21 @@ class _Adapter(HTTPAdapter):
     """What gives requests its connections: ours."""
 
     def __init__(self, session: Session) -> None:
-        http = type("_Http", (_Connection,), {"session": session})
-        https = type("_Https", (_Connection, HTTPSConnection), {"session": session})
         self._session = session
+        # No classes made here: a class refers to itself, and would keep all that it knows.
         self._pools = {
-            "http": type("_HttpPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
-            "https": type("_HttpsPool", (HTTPSConnectionPool,), {"ConnectionCls": https}),
+            "http": partial(_HttpPool, session),
+            "https": partial(_HttpsPool, session),
         }
         super().__init__()
+
+    def close(self) -> None:
+        """Close the pools as well: urllib3 leaves that to the collector."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # it is no mapping that can be iterated
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+        super().close()
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
         super().init_poolmanager(*args, **more)
@@ -193,6 +206,22 @@ class _Adapter(HTTPAdapter):
     def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
         """Leave it to the context, which always does, instead of to requests' own list."""
         conn.cert_reqs = "CERT_REQUIRED"
+
+
+class _HttpPool(HTTPConnectionPool):
+    """A pool of connections of SESSION's."""
+
+    def __init__(self, session: Session, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.ConnectionCls = partial(_Connection, session)  # type: ignore[assignment]  # is called
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    """The same with TLS."""
+
+    def __init__(self, session: Session, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.ConnectionCls = partial(_TlsConnection, session)  # type: ignore[assignment]  # likewise
 
 
 class _Response(http.client.HTTPResponse):
@@ -229,8 +258,11 @@ class _Lines:
 class _Connection(HTTPConnection):
     """A connection that is cut if the head of an answer takes too long."""
 
-    session: Session
     response_class = _Response
+
+    def __init__(self, session: Session, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.session = session
 
     def connect(self) -> None:
         super().connect()
@@ -245,3 +277,7 @@ class _Connection(HTTPConnection):
         end.settimeout(patience.silence)
         self.session.sockets[response] = end
         return response
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    """The same with TLS."""
