@@ -228,7 +228,8 @@ def convert(
         writer.finish()
     live = _live(tree)
     end = keep(file, HEADER_SIZE, writer.position, writer.contents, live, compressor)
-    needed = (names for number, names in conversion.libraries.items() if live[number])
+    # Many files may need the same: each set counts once.
+    needed = {names for number, names in conversion.libraries.items() if live[number]}
     return Converted(tree, writer.contents, end, frozenset[bytes]().union(*needed))
 
 

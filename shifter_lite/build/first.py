@@ -22,9 +22,10 @@ _MODULES = (
 )
 _PYTHON = r"usr/(?:local/)?lib/python3[.]\d+"
 # In the order in which they are read; matched against the whole path.
+# (?>…) never tries again what it has matched: names are as long as an image likes.
 _RANKS = (
-    r"(?:usr/)?lib(?:32|64|x32)?/(?:[^/]+-linux-[^/]+/)?"
-    rf"(?:ld-[^/]+[.]so[^/]*|lib(?:{_LIBRARIES})(?:-2[.]\d+)?[.]so[^/]*)",
+    r"(?:usr/)?lib(?:32|64|x32)?/(?:(?>[^/]+?-linux-)[^/]+/)?"
+    rf"(?:ld-(?>[^/]+?[.]so)[^/]*|lib(?:{_LIBRARIES})(?:-2[.]\d+)?[.]so[^/]*)",
     rf"(?:usr/)?bin/(?:{_PROGRAMS})|etc/(?:{_CONFIGURATION})|usr/lib/os-release",
     r"usr/(?:local/)?bin/(?:python3(?:[.]\d+)?|perl)|"
     r"usr/(?:local/)?lib/(?:[^/]+/)?libpython3[^/]*|"

@@ -32,6 +32,9 @@ _LONGEST_WRITTEN = 65536
 _MOST_SYMLINKS = 255
 # And so many bytes of their targets, or each of a million entries could take a tenth of a second.
 _MOST_FOLLOWED = 1 << 15
+# And all entries of an image together so many; a link counts as some bytes more than its target.
+_MOST_FOLLOWED_BY_ALL = 1 << 29
+_LINK_COST = 16
 _LATEST = (1 << 32) - 1
 # What a container needs to have mounted over it; a read-only image cannot be given it later.
 _MOUNT_POINTS = ((b"dev", 0o755), (b"proc", 0o755), (b"sys", 0o755), (b"tmp", 0o1777))
@@ -50,7 +53,7 @@ class Tree:
     def __init__(self, policy: Policy, limit: int = 5_000_000) -> None:
         """Keep of the layers what POLICY says; make at most LIMIT directories that none names."""
         self.policy = policy
-        self._limit, self._made = limit, 0
+        self._limit, self._made, self._followed = limit, 0, 0
         self.root = Directory(0o755)
         self.linked: set[Node] = set()
         self.xattrs: dict[Node, Xattrs] = {}
@@ -81,6 +84,15 @@ class Tree:
             raise BadImage(
                 f"the image has more than {self._limit} directories without an entry",
                 hint="the site allows no more: limits.entries in shifter_lite.toml",
+            )
+
+    def follow(self, target: bytes) -> None:
+        """Count that a symbolic link to TARGET is followed; raises BadImage."""
+        self._followed += _LINK_COST + len(target)
+        if self._followed > _MOST_FOLLOWED_BY_ALL:
+            raise BadImage(
+                "the image has too many entries below symbolic links",
+                hint="the image is broken, or made to slow builders down",
             )
 
     def finish(self) -> None:
@@ -288,6 +300,7 @@ class _Layer:
             if isinstance(node, Symlink):
                 followed += 1
                 steps += len(node.target)
+                self._tree.follow(node.target)
                 if followed > _MOST_SYMLINKS or steps > _MOST_FOLLOWED:
                     raise BadImage(f"too many symbolic links at {shown(b'/'.join(parts))}")
                 if node.target.startswith(b"/"):

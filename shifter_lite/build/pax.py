@@ -19,6 +19,9 @@ _USER_XATTR = b"SCHILY.xattr.user."
 # XATTR_NAME_MAX and XATTR_SIZE_MAX of Linux.
 _LONGEST_XATTR_NAME = 255
 _LARGEST_XATTR = 1 << 16
+# Version 0.0 of sparse files repeats these; 0.1 has the same numbers in one record.
+_REPEATED = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+_MAP = b"GNU.sparse.map"
 _TEXTS = (b"path", b"linkpath", b"uname", b"gname")
 
 
@@ -29,13 +32,17 @@ def records(data: bytes) -> Records:
     attribute may well be empty.
     """
     found: Records = {}
+    numbers: list[bytes] = []
     for key, value in _each(data):
-        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-            # Version 0.0 repeats them; 0.1 has the same numbers in one record.
-            before = found.get(b"GNU.sparse.map")
-            found[b"GNU.sparse.map"] = value if before is None else before + b"," + value
+        if key in _REPEATED:
+            numbers.append(value)
         else:
+            if key == _MAP:
+                numbers.clear()
             found[key] = value
+    if numbers:
+        before = [found[_MAP]] if _MAP in found else []
+        found[_MAP] = b",".join(before + numbers)
     if b"" in found.values():
         return {k: v for k, v in found.items() if v or k.startswith(_USER_XATTR)}
     return found

@@ -170,12 +170,12 @@ class Registry:
 
     def _config(self, endpoint: Endpoint, descriptor: Descriptor) -> bytes:
         download = Download([endpoint], descriptor, 0)
-        data = b""
+        data = bytearray()
         with closing(download):
             while len(data) <= descriptor.size and (piece := download.read(_PIECE)):
                 data += piece
-        check(data, descriptor.digest, descriptor.size, "image config")
-        return data
+        check(bytes(data), descriptor.digest, descriptor.size, "image config")
+        return bytes(data)
 
     def _document(
         self, endpoint: Endpoint, wanted: str, expected: Descriptor | None = None

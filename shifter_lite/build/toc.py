@@ -52,10 +52,10 @@ class Table:
         name, kind, mode, mtime, size, offset, link, stored, segments, xattrs = member
         lengths = (len(name), len(link), len(segments), len(xattrs))
         data = _RECORD.pack(kind, mode, mtime, size, offset, stored, *lengths) + name + link
-        for segment in segments:
-            data += _SEGMENT.pack(*segment)
-        for key, value in xattrs:
-            data += _XATTR.pack(len(key), len(value)) + key + value
+        if segments or xattrs:
+            more = [_SEGMENT.pack(*segment) for segment in segments]
+            more += [_XATTR.pack(len(key), len(value)) + key + value for key, value in xattrs]
+            data = b"".join([data, *more])
         self._crc = crc32(data, self._crc)
         self._write(data)
         self.count += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from contextlib import suppress
 
 import requests
 import urllib3
@@ -16,6 +17,8 @@ _PIECE = 1 << 18
 # Seconds that small pieces are gathered for.
 _GATHER = 0.05
 _GZIP = b"\x1f\x8b"
+# A gzip header with all that it may have, and something behind it.
+_LARGEST_BEGINNING = 1 << 18
 
 
 class Body:
@@ -35,7 +38,7 @@ class Body:
         self._fault: Fault | None = None
         self._inflate: zlib._Decompress | None = None
         if response.headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip"):
-            self._first = self._read(_PIECE)
+            self._first = self._beginning()
             if _is_packed(self._first, media_type):
                 self._inflate = zlib.decompressobj(31)
         self.packed = self._inflate is not None
@@ -62,6 +65,17 @@ class Body:
             pieces.append(piece)
             size += len(piece)
         return b"".join(pieces)
+
+    def _beginning(self) -> bytes:
+        """Return so much of the body that it can be seen whether it is packed, and what."""
+        first, opened, probe = bytearray(), b"", zlib.decompressobj(31)
+        with suppress(zlib.error):
+            while len(opened) < len(_GZIP) and not probe.eof and len(first) < _LARGEST_BEGINNING:
+                if not (data := self._read(_PIECE)):
+                    break
+                first += data
+                opened += probe.decompress(data, len(_GZIP) - len(opened))
+        return bytes(first)
 
     def _raw(self, size: int) -> bytes:
         if self._first:
