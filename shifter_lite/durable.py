@@ -62,12 +62,23 @@ def drop(source: Path, target: Path) -> None:
         os.close(fd)
 
 
-def publish(data: bytes, target: Path, unfinished: Path, mode: int) -> None:
-    """Make DATA appear, whole and on disk, as TARGET, which nobody else may have made.
+def unfinished_name(target: Path, owner: str) -> Path:
+    """Return the name that TARGET has until OWNER, a worker's name, has finished it.
 
-    ``link`` is what makes the name exclusive on every shared filesystem measured;
-    UNFINISHED is a name of our own in the same directory.  Raises FileExistsError.
+    GlusterFS puts a file named ``.NAME.SUFFIX``, where SUFFIX has no dot, on the brick where NAME
+    belongs (the option ``rsync-hash-regex``).  ``link`` is exclusive among files on one brick only:
+    of two on different bricks, each can become TARGET, and one of them is lost.
     """
+    return target.with_name(f".{target.name}.{owner.replace('.', '+')}")
+
+
+def publish(data: bytes, target: Path, owner: str, mode: int) -> None:
+    """Make DATA appear, whole and on disk, as TARGET, which no other worker may have made.
+
+    ``link`` is what makes the name exclusive on every shared filesystem measured; the name of the
+    unfinished file is unique to OWNER.  Raises FileExistsError.
+    """
+    unfinished = unfinished_name(target, owner)
     try:
         write(unfinished, data, mode)
     except FileExistsError:

@@ -36,7 +36,7 @@ _TIDY_SECONDS = 3600.0
 OPEN_SECONDS = 0.2
 _RECOVER_SECONDS = 1.0
 # The worker in the name of an unfinished file.
-_OWNER = re.compile(r"[.]([A-Za-z0-9-]+[.][0-9]+[.][A-Za-z0-9]+)$")
+_OWNER = re.compile(r"[.]([A-Za-z0-9-]+[.+][0-9]+[.+][A-Za-z0-9]+)$")
 
 Build = Callable[[Bench, Batch, "Jobs | None"], Image]
 TakeOver = Callable[[Bench, Batch, "Jobs", Job], Image]
@@ -297,5 +297,5 @@ def _tidy(bench: Bench) -> None:
         for path in (*place.glob(".*"), *place.glob("??/.*")):
             # Others have hidden names of their own: NFS for what is removed and still open.
             owner = _OWNER.search(path.name)
-            if owner and bench.worker.census.dead(owner[1]):
+            if owner and bench.worker.census.dead(owner[1].replace("+", ".")):
                 path.unlink(missing_ok=True)

@@ -276,9 +276,8 @@ def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Im
 def write_record(bench: Bench, image: Image) -> None:
     """Put the record of IMAGE beside it."""
     path = bench.layout.record(image.id)
-    unfinished = path.with_name(f".{path.name}.{bench.worker.name}")
     try:
-        durable.publish(image.to_bytes(), path, unfinished, 0o644)
+        durable.publish(image.to_bytes(), path, bench.worker.name, 0o644)
     except FileExistsError:
         # The same content has the same name.
         return

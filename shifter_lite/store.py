@@ -44,10 +44,10 @@ def create(layout: Layout, *, shared: bool) -> str:
         private = not shared and place.writer == "anyone"
         durable.make_directory(path.parent, 0o755)
         durable.make_directory(path, 0o700 if private else place.mode)
-    unfinished = layout.root / f".store.{os.getpid()}.{os.urandom(4).hex()}"
+    maker = f"{os.getpid()}.{os.urandom(4).hex()}"
     with suppress(FileExistsError):
         data = encode_json({"v": 1, "id": os.urandom(16).hex()})
-        durable.publish(data, layout.identity, unfinished, 0o644)
+        durable.publish(data, layout.identity, maker, 0o644)
     return identity(layout)
 
 

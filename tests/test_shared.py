@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from shifter_lite import durable
 from shifter_lite.index import publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
@@ -322,6 +324,17 @@ def read_many(index: Path, until_generation: int) -> None:
             assert newest.generation >= generation
             assert found.items() >= names.items()
             generation, names = newest.generation, found
+
+
+def test_no_published_file_is_on_another_brick_than_the_one_its_name_belongs_to(ends: Ends) -> None:
+    # GlusterFS leaves an empty, sticky file at the place of each that is elsewhere.  link(2) can
+    # then succeed for two files of one name, which are on different bricks.
+    for number in range(40):
+        name = ends.a / f"images.{number}.cdb"
+        durable.publish(b"x", name, f"host-{number % 4}.{number}.ab12", 0o644)
+    found = [path for disk in ends.disks for path in disk.glob("images.*")]
+    assert Counter(path.name for path in found) == {f"images.{n}.cdb": 1 for n in range(40)}
+    assert [path.name for path in found if path.stat().st_mode & stat.S_ISVTX] == []
 
 
 def test_publishers_on_two_hosts_lose_no_name_and_readers_on_both_never_go_back(

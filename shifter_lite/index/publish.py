@@ -120,7 +120,7 @@ def _publish(index: Path, items: Mapping[bytes, bytes], number: int, store: str,
     """Publish ITEMS as generation NUMBER; return False if somebody else has."""
     path = index / generation_name(number)
     try:
-        durable.publish(_encode(items, number, store), path, index / f".{mark}", 0o644)
+        durable.publish(_encode(items, number, store), path, mark, 0o644)
     except FileExistsError:
         return False
     _prune(index, path)

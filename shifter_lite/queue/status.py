@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from shifter_lite import durable
 from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
 from shifter_lite.request import Status
@@ -88,7 +89,8 @@ class Reporter:
 
     def _write(self, fd: int, status: Status) -> None:
         self._number += 1
-        name, hidden = f"{self._number:06d}.json", f".{self._number:06d}.{os.urandom(4).hex()}"
+        name = f"{self._number:06d}.json"
+        hidden = durable.unfinished_name(Path(name), os.urandom(4).hex()).name
         try:
             _write_at(fd, hidden, status.to_bytes(), last=status.ended)
             # Exclusive, as rename is not: nobody's last word is ever overwritten.  And never to
