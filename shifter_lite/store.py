@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from shifter_lite import durable
-from shifter_lite.errors import Damaged, NoStore
+from shifter_lite.errors import Damaged, Denied, NoStore
 from shifter_lite.layout import TREE, Layout
 from shifter_lite.records import encode_json
 
@@ -49,6 +50,34 @@ def create(layout: Layout, *, shared: bool) -> str:
         data = encode_json({"v": 1, "id": os.urandom(16).hex()})
         durable.publish(data, layout.identity, maker, 0o644)
     return identity(layout)
+
+
+def is_ours(layout: Layout) -> bool:
+    """Return whether we may work on the store at LAYOUT: whether it is ours.
+
+    What we make is ours as well, and closed to whose the store is: so it does not matter what
+    the filesystem lets us do, as it lets root do everything.
+    """
+    return layout.claimed.stat().st_uid == os.geteuid()
+
+
+def check_ours(layout: Layout) -> None:
+    """Raise Denied unless the store at LAYOUT is ours."""
+    if is_ours(layout):
+        return
+    owner, we = _login(layout.claimed.stat().st_uid), _login(os.geteuid())
+    raise Denied(
+        f"the store {str(layout.root)!r} belongs to {owner}, and this program runs as {we}",
+        hint=f"run it as {owner}: sudo -u {owner} ...",
+    )
+
+
+def _login(uid: int) -> str:
+    """Return the login name of UID, or its digits as sudo(8) takes them."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
 
 
 def complete(layout: Layout) -> None:

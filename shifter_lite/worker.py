@@ -161,6 +161,7 @@ def working(
     LOGINS are the user's own, for requests of his own; a site's worker has none.
     """
     compressor = Compressor(site.compression_level)
+    store.check_ours(layout)
     store.complete(layout)
     worker = Worker(
         layout,

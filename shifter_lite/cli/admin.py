@@ -70,6 +70,7 @@ def rebuild(context: click.Context) -> None:
     """Make this host's catalog anew from the store's records and index."""
     layout = boundary.layout_of(context)
     store_id = store.identity(layout)
+    store.check_ours(layout)
     # What is missing in the store is told one by one.
     logs.set_up("text")
     path = cataloguing.catalog_path(config.read_site(os.environ), store_id)

@@ -117,7 +117,7 @@ class Waiting:
 
 def nobody_works(layout: Layout) -> Callable[[], bool]:
     """Return what tells whether the user may work on the spool of LAYOUT, and nobody else does."""
-    if not os.access(layout.claimed, os.W_OK):
+    if not store.is_ours(layout) or not os.access(layout.claimed, os.W_OK):
         return lambda: False
     census = presence.Census(layout, config.read_site(os.environ).lease_seconds)
     return lambda: not presence.anybody_alive(census)

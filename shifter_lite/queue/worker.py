@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from shifter_lite import store as stores
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, marks, presence
 from shifter_lite.queue.attendant import Attendant
@@ -66,7 +67,8 @@ class Worker:
         return self.presence.name
 
     def __enter__(self) -> Worker:
-        """Come to life."""
+        """Come to life; raises Denied where only somebody else may."""
+        stores.check_ours(self._layout)
         with ExitStack() as life:
             life.enter_context(self.presence)
             life.enter_context(self.attendant)
