@@ -1,7 +1,9 @@
 #include "description.h"
 
+#include "fail.h"
 #include "files.h"
 #include "record.h"
+#include "transient.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -12,13 +14,22 @@
 
 enum { SUPERBLOCK = 96, BYTES_USED = 40, ALIGNMENT = 4096, LARGEST = 1 << 20 };
 
+/* Without what it says of itself an image would run, but as another. */
+static ssize_t read_at(int file, void *bytes, size_t length, uint64_t position)
+{
+    ssize_t got = transient_pread(file, bytes, length, (off_t)position);
+
+    MUST(got, "cannot read the image");
+    return got;
+}
+
 /* Where the squashfs ends, padding included; 0 if there is none. */
 static uint64_t squashfs_end(int file)
 {
     unsigned char block[SUPERBLOCK];
     uint64_t used = 0;
 
-    if (pread(file, block, sizeof block, 0) != sizeof block || memcmp(block, "hsqs", 4) != 0)
+    if (read_at(file, block, sizeof block, 0) != sizeof block || memcmp(block, "hsqs", 4) != 0)
         return 0;
     for (int at = 7; at >= 0; at--)
         used = used << 8 | block[BYTES_USED + at];
@@ -32,12 +43,13 @@ static char *read_tail(int file, size_t *length)
     struct stat status;
     char *tail;
 
-    if (start == 0 || fstat(file, &status) < 0 || (uint64_t)status.st_size <= start ||
+    MUST(fstat(file, &status), "cannot read the image");
+    if (start == 0 || (uint64_t)status.st_size <= start ||
         (uint64_t)status.st_size - start > LARGEST)
         return NULL;
     *length = (size_t)((uint64_t)status.st_size - start);
     tail = must_allocate(1, *length + 1);
-    if (pread(file, tail, *length, (off_t)start) != (ssize_t)*length) {
+    if (read_at(file, tail, *length, start) != (ssize_t)*length) {
         free(tail);
         return NULL;
     }

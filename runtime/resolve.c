@@ -5,6 +5,7 @@
 #include "files.h"
 #include "id_prefix.h"
 #include "memo.h"
+#include "transient.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,19 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NAME_HINT "write NAME:TAG or REGISTRY/NAME:TAG, for example ubuntu:24.04"
 #define ID_HINT "an image id has 64 digits 0-9a-f; its first 4 may be enough"
 #define DAMAGED_HINT "tell the administrator of the store: shifter-admin verify"
 
-enum { FIRST_PAUSE_MS = 20, PATIENCE_MS = 5000 };
+#define STORE_HINT "is the filesystem of the store well on this node?"
 
-/* What a node's caches may show of a generation or an image that is gone, or gone for a moment. */
+/* A node's caches may show a generation that is gone, or none of an image that has just come. */
 static int is_passing(int error)
 {
-    return error == ESTALE || error == ENOENT || error == EIO;
+    return error == ENOENT || is_transient(error);
 }
 
 static void read_value(const struct resolution *found, struct value *value, struct record *record)
@@ -227,7 +227,13 @@ static int open_image(struct resolution *found)
     fd = open(found->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return -1;
-    MUST(fstat(fd, &status), "cannot read the image '%s'", found->path);
+    if (fstat(fd, &status) < 0) {
+        int error = errno;
+
+        close(fd);
+        errno = error;
+        return -1;
+    }
     if (!S_ISREG(status.st_mode))
         fail(0, DAMAGED_HINT, "the image '%s' is not a regular file", found->path);
     if ((uint64_t)status.st_size != found->record.size)
@@ -242,26 +248,27 @@ static _Noreturn void give_up(const struct resolution *found)
     if (found->path[0] == '\0')
         fail(errno,
              errno == EACCES ? "the store's administrator decides who may read it"
-                             : "is the filesystem of the store well on this node?",
+                             : STORE_HINT,
              "cannot read the index of the store '%s'", found->store);
     if (errno == ENOENT)
         fail(0, DAMAGED_HINT, "the file of the image is missing: '%s'", found->path);
     fail(errno,
-         errno == EACCES ? "private images are for those who pulled them" : DAMAGED_HINT,
+         errno == EACCES        ? "private images are for those who pulled them"
+         : is_transient(errno) ? STORE_HINT
+                                : DAMAGED_HINT,
          "cannot open the image '%s'", found->path);
 }
 
 /* Wait for what may pass, longer each time. */
 static void bide(struct resolution *found)
 {
-    long pause = FIRST_PAUSE_MS + found->waited;
-    struct timespec nap = {pause / 1000, pause % 1000 * 1000000};
+    int error = errno;
 
-    if (!is_passing(errno) || found->waited + pause > PATIENCE_MS)
-        give_up(found);
     resolve_end(found);
-    nanosleep(&nap, NULL);
-    found->waited += pause;
+    if (is_passing(error) && transient_wait(&found->waited))
+        return;
+    errno = error;
+    give_up(found);
 }
 
 void resolve_begin(struct resolution *found, const struct job *job, const char *store)

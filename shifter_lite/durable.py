@@ -10,9 +10,16 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from shifter_lite import lost_reply
+from shifter_lite.transient import waited_out
+
 
 def sync_directory(path: Path) -> None:
     """Make the names in PATH survive a power loss; see fsync(2), NOTES."""
+    waited_out(lambda: _sync_directory(path))
+
+
+def _sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -21,27 +28,32 @@ def sync_directory(path: Path) -> None:
 
 
 def write(path: Path, data: bytes, mode: int) -> None:
-    """Make the file PATH hold exactly DATA, on disk.  It must not exist.
+    """Make the file PATH, which nobody else would choose, hold exactly DATA, on disk.
 
-    Raises FileExistsError; on any error nothing is left at PATH.
+    Raises FileExistsError if somebody else has made it; on any error nothing is left of ours.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    waited_out(lambda: _write(path, data, mode))
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    fd = lost_reply.create(path)
     try:
         with open(fd, "wb", buffering=0) as file:
             os.fchmod(fd, mode)
             view = memoryview(data)
             while view:
                 view = view[file.write(view) :]
+            # What could not be synced is written anew, as another file: a second fsync(2) of this
+            # one says that all is well.
             os.fsync(fd)
     except BaseException:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        lost_reply.discard(path)
         raise
 
 
 def move(source: Path, target: Path) -> None:
     """Rename SOURCE to TARGET, and make both names survive a power loss."""
-    source.rename(target)
+    lost_reply.rename(source, target)
     sync_directory(target.parent)
     if source.parent != target.parent:
         sync_directory(source.parent)
@@ -54,10 +66,12 @@ def drop(source: Path, target: Path) -> None:
     file's inode as well, so that journaling filesystems commit it with the file.
     """
     # Opened before: from the rename on, somebody else may move it on.
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = waited_out(lambda: os.open(source, os.O_RDONLY | os.O_NOFOLLOW))
     try:
-        source.rename(target)
-        os.fsync(fd)
+        lost_reply.give(source, target)
+        # It is given, whatever a power loss will do; its data is on disk.
+        with suppress(OSError):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -79,28 +93,23 @@ def publish(data: bytes, target: Path, owner: str, mode: int) -> None:
     unfinished file is unique to OWNER.  Raises FileExistsError.
     """
     unfinished = unfinished_name(target, owner)
-    try:
-        write(unfinished, data, mode)
-    except FileExistsError:
-        # We were interrupted before, or could not remove it.
-        unfinished.unlink(missing_ok=True)
-        write(unfinished, data, mode)
+    write(unfinished, data, mode)
     try:
         link(unfinished, target)
     finally:
-        unfinished.unlink()
+        lost_reply.discard(unfinished)
 
 
 def link(source: Path, target: Path) -> None:
     """Give our file SOURCE the name TARGET as well, on disk; raises FileExistsError."""
-    os.link(source, target)
+    lost_reply.link(source, target)
     sync_directory(target.parent)
 
 
 def has_size(path: Path, size: int) -> bool:
     """Return whether there is a file at PATH, whole as far as its SIZE tells."""
     try:
-        return path.stat().st_size == size
+        return waited_out(path.stat).st_size == size
     except FileNotFoundError:
         return False
 
@@ -111,11 +120,11 @@ def make_directory(path: Path, mode: int) -> None:
     One that is empty may be what somebody left who was killed before it had its mode.
     """
     try:
-        path.mkdir(0o700)
+        waited_out(lambda: path.mkdir(0o700))
     except FileExistsError:
-        if not os.listdir(path):
+        if not waited_out(lambda: os.listdir(path)):
             # Another account may have made it.
             with suppress(PermissionError):
-                path.chmod(mode)
+                waited_out(lambda: path.chmod(mode))
     else:
-        path.chmod(mode)
+        waited_out(lambda: path.chmod(mode))

@@ -10,6 +10,7 @@
     ├── NoStore       72  there is no store where we were told to look
     ├── StoreFull     73  no room, or no quota, left in the store
     ├── NoOutput      74  our standard output takes no more
+    ├── StoreTrouble  75  the store's filesystem did not answer; asking again later may help
     ├── RegistryBusy  75  the registry did not answer; asking again later may help
     ├── TooMany       75  one user's requests are more than the site allows
     ├── Unanswered    75  no worker has answered yet; it may still
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 import errno
 from typing import ClassVar
+
+from shifter_lite.transient import is_transient
 
 
 class ShifterError(Exception):
@@ -98,6 +101,13 @@ class NoOutput(ShifterError):
     exit_code = 74
 
 
+class StoreTrouble(ShifterError):
+    """The filesystem of the store did not answer, for longer than we wait."""
+
+    exit_code = 75
+    usual_hint = "ask again later; if it lasts, tell the administrator of the store"
+
+
 class RegistryBusy(ShifterError):
     """The registry did not answer; asking again later may help."""
 
@@ -162,4 +172,6 @@ def from_oserror(error: OSError) -> ShifterError:
             f"not permitted{where}: {error.strerror}",
             hint="check who owns the store, and that it is mounted writable",
         )
+    if is_transient(error):
+        return StoreTrouble(f"the filesystem of the store is in trouble{where}: {error.strerror}")
     return BuildFailed(f"the system refused{where}: {error.strerror or error}")

@@ -17,6 +17,7 @@ from shifter_lite import durable
 from shifter_lite.errors import Damaged, Denied, NoStore
 from shifter_lite.layout import TREE, Layout
 from shifter_lite.records import encode_json
+from shifter_lite.transient import waited_out
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -96,7 +97,7 @@ def is_shared(layout: Layout) -> bool:
 def identity(layout: Layout) -> str:
     """Return the id of the store at LAYOUT; raises NoStore or Damaged."""
     try:
-        data = layout.identity.read_bytes()
+        data = waited_out(layout.identity.read_bytes)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoStore(
             f"there is no store at {str(layout.root)!r}",

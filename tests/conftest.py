@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ import pytest
 from tests.helpers import debian, faulty, gluster, users
 from tests.helpers import registry as registries
 from tests.helpers.ends import Ends
+from tests.helpers.lying import Liar
 from tests.helpers.users import User as User
 
 _TIMEOUT = 120.0
@@ -168,11 +170,30 @@ def asker(run: Runner, site: Runner) -> Runner:
 @pytest.fixture(scope="session")
 def killer_program() -> Iterator[Path]:
     """The program of tests/helpers/killer.c, where all may run it."""
+    with _compiled("killer") as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
+def liar_program() -> Iterator[Path]:
+    """The program of tests/helpers/liar.c, where all may run it."""
+    with _compiled("liar") as program:
+        yield program
+
+
+@pytest.fixture
+def liar(liar_program: Path, workdir: Path) -> Liar:
+    """What lies to the programs of a test about what the filesystem said."""
+    return Liar(liar_program, workdir)
+
+
+@contextmanager
+def _compiled(name: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="shifter-lite-", dir="/tmp") as directory:
         Path(directory).chmod(0o755)
-        program = Path(directory, "killer")
+        program = Path(directory, name)
         strict = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
-        source = Path(__file__).with_name("helpers") / "killer.c"
+        source = Path(__file__).with_name("helpers") / f"{name}.c"
         subprocess.run(["gcc", *strict, "-o", program, source], check=True)
         yield program
 

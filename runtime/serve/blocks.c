@@ -1,5 +1,7 @@
 #include "blocks.h"
 
+#include "../transient.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -94,21 +96,14 @@ void blocks_end(struct blocks *blocks)
 
 static int read_all(const struct blocks *blocks, void *bytes, size_t length, uint64_t position)
 {
-    size_t done = 0;
+    ssize_t got;
 
     if (length > blocks->end || position > blocks->end - length)
         return EIO;
-    while (done < length) {
-        ssize_t got = pread(blocks->file, (char *)bytes + done, length - done,
-                            (off_t)(position + done));
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? errno : EIO;
-        done += (size_t)got;
-    }
-    return 0;
+    got = transient_pread(blocks->file, bytes, length, (off_t)position);
+    if (got < 0)
+        return errno;
+    return (size_t)got == length ? 0 : EIO;
 }
 
 /* One for each thread: to make one costs more than to use it. */

@@ -1,8 +1,9 @@
 #include "metadata.h"
 
+#include "../transient.h"
+
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 int broken(void)
 {
@@ -93,7 +94,7 @@ int table_read(struct squashfs *fs, uint64_t table, uint64_t at, void *bytes, si
     unsigned char pointer[8];
     struct place place;
 
-    if (table > fs->end || pread(fs->file, pointer, sizeof pointer,
+    if (table > fs->end || transient_pread(fs->file, pointer, sizeof pointer,
                                  (off_t)(table + byte / METADATA * 8)) != sizeof pointer)
         return broken();
     place = (struct place){get64(pointer), (uint32_t)(byte % METADATA)};

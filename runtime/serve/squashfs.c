@@ -1,9 +1,10 @@
 #include "metadata.h"
 
+#include "../transient.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum {
     SUPERBLOCK = 96,
@@ -21,8 +22,9 @@ enum squashfs_kind squashfs_kind(int file)
 {
     unsigned char super[SUPERBLOCK];
 
-    if (pread(file, super, sizeof super, 0) != sizeof super || memcmp(super, "hsqs", 4) != 0 ||
-        get16(super + 28) != 4 || get16(super + 30) != 0)
+    if (transient_pread(file, super, sizeof super, 0) != sizeof super ||
+        memcmp(super, "hsqs", 4) != 0 || get16(super + 28) != 4 ||
+        get16(super + 30) != 0)
         return SQUASHFS_DAMAGED;
     if (get16(super + 20) != ZSTD || get64(super + 56) != UINT64_MAX)
         return SQUASHFS_FOREIGN;
@@ -52,7 +54,7 @@ int squashfs_begin(struct squashfs *fs, int file)
     memset(fs, 0, sizeof *fs);
     fs->file = file;
     if (squashfs_kind(file) != SQUASHFS_OURS ||
-        pread(file, super, sizeof super, 0) != sizeof super)
+        transient_pread(file, super, sizeof super, 0) != sizeof super)
         return broken();
     fs->inode_count = get32(super + 4);
     fs->block_size = get32(super + 12);

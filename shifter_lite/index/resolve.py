@@ -18,12 +18,12 @@ from shifter_lite.errors import Damaged, NoStore, NotFound
 from shifter_lite.index import cdb
 from shifter_lite.records import Entry, Fields, unseal
 from shifter_lite.reference import is_id, is_id_prefix
+from shifter_lite.transient import TRANSIENT, pauses, waited_out
 
 META = b"\0meta"
 _GENERATION = re.compile(r"images\.([0-9]{10,19})\.cdb")
-# A node's caches may show a generation that is gone, or gone for a moment.
-_PASSING = (errno.ESTALE, errno.ENOENT, errno.EIO)
-_PATIENCE = 5.0
+# A node's caches may show a generation that is gone.
+_PASSING = TRANSIENT | {errno.ENOENT}
 # Of several images whose ids begin alike.
 _SHOWN = 3
 
@@ -39,7 +39,7 @@ def generations(index: Path) -> list[int]:
     Raises NoStore if there is no such directory.
     """
     try:
-        names = os.listdir(index)
+        names = waited_out(lambda: os.listdir(index))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoStore(
             f"there is no store at {str(index.parent)!r}",
@@ -55,7 +55,7 @@ class Index:
     def __init__(self, fd: int, generation: int) -> None:
         """Read the generation number GENERATION, open on FD."""
         self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self._size = waited_out(lambda: os.fstat(fd)).st_size
         self.generation = generation
 
     def find(self, key: str) -> Entry | None:
@@ -82,7 +82,7 @@ class Index:
                 yield key.decode(), Entry.from_bytes(key, value)
 
     def _pread(self, length: int, offset: int) -> bytes:
-        return os.pread(self._fd, length, offset)
+        return waited_out(lambda: os.pread(self._fd, length, offset))
 
 
 @contextmanager
@@ -100,16 +100,16 @@ def newest(index: Path) -> Iterator[Index | None]:
 
 
 def _open_newest(index: Path) -> tuple[int, int] | None:
-    deadline, pause = time.monotonic() + _PATIENCE, 0.01
+    left = pauses()
     while numbers := generations(index):
         path = index / generation_name(numbers[0])
         try:
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW), numbers[0]
         except OSError as error:
-            if error.errno not in _PASSING or time.monotonic() + pause > deadline:
+            pause = next(left, None)
+            if error.errno not in _PASSING or pause is None:
                 raise
         time.sleep(pause)
-        pause *= 2
     return None
 
 
@@ -127,7 +127,7 @@ def lookup(index: Path, key: str) -> Entry:
 def _complete(opened: Index, images: Path, prefix: str) -> str:
     """Return the one key in OPENED that begins with PREFIX; a file in IMAGES may be unpublished."""
     try:
-        names = sorted(os.listdir(images))
+        names = sorted(waited_out(lambda: os.listdir(images)))
     except FileNotFoundError:
         names = []
     ids = (name.removesuffix(".squashfs") for name in names if name.endswith(".squashfs"))
