@@ -150,6 +150,7 @@ class Site:
     ``platform`` is what compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local
     disk of each service node.  ``cache_bytes`` is how large the cache of layers may grow.
     ``poll_seconds`` is how long a request made on another node waits at most.
+    What was pulled less than ``pull_fresh_seconds`` ago is pulled again without its registry.
     A worker that has not shown for ``lease_seconds`` that it lives is taken for dead.
     ``compression_level`` is zstd's, 1 to 19.  ``queue``, ``limits`` and ``policy`` are tables,
     and ``registries`` is how each registry is asked.
@@ -160,6 +161,7 @@ class Site:
     state_dir: str
     cache_bytes: int = 20 << 30
     poll_seconds: float = 2.0
+    pull_fresh_seconds: float = 60.0
     lease_seconds: float = 60.0
     compression_level: int = 3
     queue: Queue = field(default_factory=Queue)

@@ -33,7 +33,7 @@ TREE = (
     Place(
         "cache/blobs", 0o750, "worker", "AA/DIGEST, a layer as it came; DIGEST.toc, its contents"
     ),
-    Place("workers", 0o750, "worker", "WORKER.NNNNNNNNNN: heartbeats"),
+    Place("workers", 0o755, "worker", "WORKER.NNNNNNNNNN: heartbeats, for all to see"),
     Place("builds", 0o750, "worker", "KEY.WORKER: which image is being built, and by whom"),
     Place("jobs", 0o700, "worker", "WORKER.NONCE: what a worker and its batch job tell each other"),
     Place("locks", 0o750, "worker", "lock files; never the locked thing itself"),

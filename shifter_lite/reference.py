@@ -99,6 +99,18 @@ class Reference:
         """The name without its tag or digest."""
         return f"{self.domain}/{self.path}"
 
+    @property
+    def short(self) -> str:
+        """The name as docker shows it: ``ubuntu:22.04``; it always means the same again."""
+        name = str(self).removeprefix("docker.io/").removeprefix("library/")
+        try:
+            return (
+                name if self.domain == "docker.io" and Reference.parse(name) == self else str(self)
+            )
+        except BadReference:
+            # Alone it is one of Shifter's words, as ``local:1``.
+            return str(self)
+
     def by_digest(self, digest: str) -> str:
         """Return the key of this repository's image with DIGEST."""
         return f"{self.repository}@{digest}"

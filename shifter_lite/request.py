@@ -39,8 +39,9 @@ class Request:
     write.  But anybody may move a victim's file into a sticky directory, so the
     content must name this store, this request and its owner as well.
 
-    Without ``path`` the image is in a registry.  With it, it is in that file or
-    directory, in which it is called ``ref``, if it is not the only one.
+    Without ``path`` the image is in a registry, and with ``refresh`` only what that says now
+    will do.  With ``path``, it is in that file or directory, in which it is called ``ref``, if
+    it is not the only one.
     """
 
     SIZE_LIMIT: ClassVar[int] = 65536
@@ -56,10 +57,18 @@ class Request:
     platform: str
     path: str = ""
     ref: str = ""
+    refresh: bool = False
 
     @classmethod
     def new(
-        cls, *, store: str, image: Reference, platform: str, path: str = "", ref: str = ""
+        cls,
+        *,
+        store: str,
+        image: Reference,
+        platform: str,
+        path: str = "",
+        ref: str = "",
+        refresh: bool = False,
     ) -> Self:
         """Return a request of the calling user's, with a name never used before."""
         now, uid = int(time.time()), os.geteuid()
@@ -73,6 +82,7 @@ class Request:
             platform=platform,
             path=path,
             ref=ref,
+            refresh=refresh,
         )
 
     def to_bytes(self) -> bytes:
@@ -89,6 +99,9 @@ class Request:
         if self.path:
             # Who knows version 1 only would pull the image.
             fields |= {"v": 2, "path": self.path, "ref": self.ref}
+        elif self.refresh:
+            # Who does not know it would answer with what may be old.
+            fields |= {"v": 3, "refresh": True}
         return encode_json(fields)
 
     @classmethod
@@ -114,7 +127,7 @@ class Request:
         fields = _fields(data)
         match fields:
             case {
-                "v": 1 | 2,
+                "v": 1 | 2 | 3,
                 "store": str(store),
                 "name": str(name),
                 "uid": int(uid),
@@ -123,7 +136,7 @@ class Request:
                 "platform": str(platform),
                 **rest,
             } if is_platform(platform) and _are_counts(uid, asked):
-                path, ref = _import(fields["v"], rest)
+                path, ref, refresh = _rest(fields["v"], rest)
                 request = cls(
                     name=name,
                     store=store,
@@ -133,6 +146,7 @@ class Request:
                     platform=platform,
                     path=path,
                     ref=ref,
+                    refresh=refresh,
                 )
                 _check_form(request, fields)
                 return request
@@ -185,15 +199,17 @@ def _reference(image: str) -> Reference:
         raise BadRequest(str(error), hint=error.hint) from error
 
 
-def _import(version: object, rest: dict[Any, Any]) -> tuple[str, str]:
-    """Return what of version 2 an import has more than a pull: ``path`` and ``ref``."""
+def _rest(version: object, rest: dict[Any, Any]) -> tuple[str, str, bool]:
+    """Return ``path``, ``ref`` and ``refresh`` of a request of VERSION, which has REST as well."""
     match version, rest:
         case 1, {**more} if not more:
-            return "", ""
+            return "", "", False
         case 2, {"path": str(path), "ref": str(ref), **more} if not more:
             if is_path(path) and len(ref) <= LONGEST_REF:
-                return path, ref
+                return path, ref, False
             raise BadRequest("the request is for an import, and has no proper path or ref")
+        case 3, {"refresh": True, **more} if not more:
+            return "", "", True
     raise BadRequest("the request has a field too many, or lacks one of its version")
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from shifter_lite import logs, steps
-from shifter_lite.errors import BuildFailed, ShifterError, TooMany, from_oserror
+from shifter_lite.errors import BuildFailed, RegistryBusy, ShifterError, TooMany, from_oserror
 from shifter_lite.executor import order as orders
 from shifter_lite.executor.order import Job, JobLost, Submitted
 from shifter_lite.queue import marks, status
@@ -193,10 +193,13 @@ class Shift:
             self._jobs.leave(each.job)
         self._worker.leave(each.batch)
 
-    def _make(self, batch: Batch, job: Job | None) -> Image:
+    def _make(self, batch: Batch, job: Job | None) -> str:
+        """Return the id of the image that BATCH asks for."""
         if job is not None and self._jobs is not None:
-            return self._publish(self._bench, batch, self._jobs, job)
-        return self._build(self._bench, batch, self._jobs)
+            return self._publish(self._bench, batch, self._jobs, job).id
+        if fresh := steps.fresh(self._bench, batch.request):
+            return fresh.id
+        return self._build(self._bench, batch, self._jobs).id
 
     def _answer(self, batch: Batch, job: Job | None = None) -> None:
         """Answer BATCH with an image, which JOB may have built, or why there is none."""
@@ -234,9 +237,11 @@ class Shift:
         started = time.monotonic()
         try:
             with self._worker.guarding(batch):
-                image = self._make(batch, job)
+                image_id = self._make(batch, job)
         except (Elsewhere, Submitted, JobLost):
             raise
+        except RegistryBusy as error:
+            self._do_without(batch, error)
         except (ShifterError, OSError) as error:
             self._fail(batch, error if isinstance(error, ShifterError) else from_oserror(error))
         except Exception as error:  # noqa: BLE001  # a bug, and one request's bug must not stop others
@@ -245,9 +250,24 @@ class Shift:
         else:
             seconds = time.monotonic() - started
             requests = batch.requests
-            self._end(batch, Status(state="READY", image_id=image.id))
+            self._end(batch, Status(state="READY", image_id=image_id))
             for request in requests:
-                logs.info("ready", **_said(request), id=image.id, seconds=seconds)
+                logs.info("ready", **_said(request), id=image_id, seconds=seconds)
+
+    def _do_without(self, batch: Batch, busy: RegistryBusy) -> None:
+        """Answer BATCH with what is there already, if it is, as the registry is BUSY."""
+        try:
+            entry = steps.ready(self._bench, batch.request)
+        except (ShifterError, OSError):
+            entry = None
+        if entry is None:
+            self._fail(batch, busy)
+            return
+        requests = batch.requests
+        self._end(batch, steps.unconfirmed(batch.request, entry, busy))
+        for request in requests:
+            reason = steps.short(str(busy))
+            logs.warning("ready, unconfirmed", **_said(request), id=entry.id, reason=reason)
 
     def _fail(self, batch: Batch, error: ShifterError) -> None:
         requests = batch.requests

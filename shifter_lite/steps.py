@@ -20,13 +20,13 @@ from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
-from shifter_lite.errors import BadImage, Damaged, ShifterError
-from shifter_lite.index import publish, resolve
+from shifter_lite.errors import BadImage, Damaged, RegistryBusy, ShifterError
+from shifter_lite.index import known, publish, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
 from shifter_lite.queue import locks, marks
 from shifter_lite.queue.worker import Worker
-from shifter_lite.records import Config, Content, Entry, Image
+from shifter_lite.records import Content, Entry, Image
 from shifter_lite.request import Request, Status
 
 Report = Callable[[Status], None]
@@ -69,6 +69,20 @@ def opened(bench: Bench, request: Request) -> Iterator[Source]:
         yield found
 
 
+def fresh(bench: Bench, request: Request) -> Entry | None:
+    """Return what the index has for REQUEST, if no registry need be asked."""
+    if request.path or request.refresh:
+        return None
+    return known.fresh(bench.layout, bench.site, request.image, request.platform)
+
+
+def ready(bench: Bench, request: Request) -> Entry | None:
+    """Return what the index has for REQUEST, however old, if that will do without a registry."""
+    if request.path or request.refresh:
+        return None
+    return known.known(bench.layout, request.image, request.platform)
+
+
 def check_digest(request: Request, manifest: Manifest) -> None:
     """Raise BadImage if REQUEST asks for another digest than MANIFEST has."""
     wanted = request.image.digest
@@ -83,7 +97,7 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
     """
     recipe = squash.recipe(bench.compressor, bench.site.policy)
     if isinstance(source, local.Squashfs):
-        recipe = local.RECIPE
+        recipe = source.recipe
     with resolve.newest(bench.layout.index) as index:
         entry = index.find(_built_key(manifest.digest, recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
@@ -115,6 +129,17 @@ def failure(error: ShifterError) -> Status:
     """Return how a requester hears of ERROR."""
     fact, hint = short(str(error)), short(error.hint)
     return Status(state="FAILURE", fact=fact, hint=hint, exit_code=error.exit_code)
+
+
+def unconfirmed(request: Request, entry: Entry, busy: RegistryBusy) -> Status:
+    """Return how who made REQUEST hears that ENTRY is ready, and that the registry is BUSY."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.time))
+    return Status(
+        state="READY",
+        image_id=entry.id,
+        fact=short(f"{busy}: ready is the image as pulled on {when}"),
+        hint=f"to insist on its answer: shifterimg pull --refresh {request.image.short}",
+    )
 
 
 def short(text: str) -> str:
@@ -251,7 +276,11 @@ def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
 def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Report) -> Image:
     """Take the squashfs SOURCE, which has the digest of MANIFEST, into the store as it is."""
     content = Content(
-        digest=manifest.digest, platform="", recipe=local.RECIPE, layers=(), config=Config()
+        digest=manifest.digest,
+        platform="",
+        recipe=source.recipe,
+        layers=(),
+        config=source.config,
     )
     pieces = source.pieces(manifest, _Progress("CONVERSION", source.size, report))
     with squash.unfinished(bench.layout.images, bench.worker.name) as file:

@@ -16,6 +16,7 @@ from pathlib import Path
 from shifter_lite import durable
 from shifter_lite.errors import Damaged, Denied, NoStore
 from shifter_lite.layout import TREE, Layout
+from shifter_lite.nostore import holds_images_of_shifter, no_store
 from shifter_lite.records import encode_json
 from shifter_lite.transient import waited_out
 
@@ -33,6 +34,8 @@ def create(layout: Layout, *, shared: bool) -> str:
     if layout.root.exists() and not layout.root.is_dir():
         raise NoStore(f"{str(layout.root)!r} is not a directory", hint="name a directory")
     if layout.root.is_dir() and not _is_ours(layout.root):
+        if holds_images_of_shifter(layout.root):
+            raise no_store(layout.root)
         raise NoStore(
             f"{str(layout.root)!r} is not empty, and not a store",
             hint="name an empty or a new directory",
@@ -82,11 +85,16 @@ def _login(uid: int) -> str:
 
 
 def complete(layout: Layout) -> None:
-    """Make the directories that a store of an earlier version lacks, for workers."""
+    """Make the directories that a store of an earlier version lacks, for workers.
+
+    There users could not see whether any worker is running.
+    """
     for place in TREE:
         path = layout.root / place.path
         if place.writer == "worker" and not path.exists():
             durable.make_directory(path, place.mode)
+    with suppress(PermissionError):
+        layout.workers.chmod(layout.workers.stat().st_mode | 0o055)
 
 
 def is_shared(layout: Layout) -> bool:
@@ -99,10 +107,7 @@ def identity(layout: Layout) -> str:
     try:
         data = waited_out(layout.identity.read_bytes)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoStore(
-            f"there is no store at {str(layout.root)!r}",
-            hint="set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
-        ) from error
+        raise no_store(layout.root) from error
     with suppress(ValueError, RecursionError):
         match json.loads(data):
             case {"v": 1, "id": str(store)} if _ID.fullmatch(store):

@@ -46,7 +46,7 @@ def live(run: Runner, registry: str) -> str:
     name = f"{registry}/lived"
     for number, tag in enumerate(["1", "2", "1"]):
         images.push(registry, "lived", tag, small(b"%d" % number))
-        assert run("shifterimg", "pull", f"{name}:{tag}").returncode == 0
+        assert run("shifterimg", "pull", "--refresh", f"{name}:{tag}").returncode == 0
     several = images.index({"linux/amd64": small(b"a"), "linux/arm64": small(b"b")})
     images.push(registry, "lived", "index", several)
     assert run("shifterimg", "pull", f"{name}:index").returncode == 0
@@ -256,11 +256,13 @@ def test_each_hosts_catalog_catches_up_with_what_others_have_published(
     for number in range(6):
         images.push(registry, "hosts", str(number % 4), small(b"%d" % number))
         env = {"XDG_STATE_HOME": str(states[number % 3 % 2])}
-        done = run("shifterimg", "pull", f"{registry}/hosts:{number % 4}", env=env)
+        name = f"{registry}/hosts:{number % 4}"
+        done = run("shifterimg", "pull", "--refresh", name, env=env)
         assert done.returncode == 0, done.stderr
     for state in states:
         env = {"XDG_STATE_HOME": str(state)}
-        assert run("shifterimg", "pull", f"{registry}/hosts:0", env=env).returncode == 0
+        done = run("shifterimg", "pull", "--refresh", f"{registry}/hosts:0", env=env)
+        assert done.returncode == 0, done.stderr
     one, two = (catalog_of(run, state / "shifter-lite") for state in states)
     for key in ("images", "names", "seen"):
         assert set(derived(one)[key]) ^ set(derived(two)[key]) == set(), key

@@ -67,8 +67,8 @@ def wait(context: click.Context, request: str) -> None:
     """Wait until REQUEST has ended, and end as "pull" would have."""
     mine = _Mine(context)
     note = mine.find(request)
-    ended = mine.end(note)
-    waiting.announce(ended, note.image)
+    ended = mine.end(note, waiting.shown(context, note.image))
+    waiting.announce(context, ended, note.image)
 
 
 @click.command("cancel")
@@ -83,7 +83,7 @@ def cancel(context: click.Context, request: str) -> None:
     if ended.state == "CANCELLED":
         boundary.echo(f"{note.name} CANCELLED")
     else:
-        waiting.announce(ended, note.image)
+        waiting.announce(context, ended, note.image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +155,9 @@ class _Mine:
         except FileNotFoundError as error:
             raise waiting.gone(name) from error
 
-    def end(self, asked: _Asked) -> Status:
-        """Return how ASKED ends, and forget it; raises NotFound."""
-        ended = waiting.Waiting(self._layout, self._identity, asked.name).end()
+    def end(self, asked: _Asked, show: waiting.Show) -> Status:
+        """Return how ASKED ends, and forget it; SHOW it meanwhile.  Raises NotFound."""
+        ended = waiting.Waiting(self._layout, self._identity, asked.name, show).end()
         forget(self._layout, self._notes, asked.name, ended)
         return ended
 
@@ -210,5 +210,10 @@ def _line(asked: _Asked, now: Status | None) -> str:
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(request_time(asked.name)))
     shown = now.state if now else "UNKNOWN"
     more = (now.progress or now.fact) if now else "its status cannot be read now"
-    line = f"{asked.name:<34} {shown:<10} {when} {asked.image or '-':<30} {more}"
+    line = f"{asked.name:<34} {shown:<10} {when} {_short(asked.image):<30} {more}"
     return boundary.one_line(line).rstrip()
+
+
+def _short(image: str) -> str:
+    """Return IMAGE, if it is known, as docker shows it."""
+    return Reference.parse(image).short if image else "-"

@@ -79,6 +79,11 @@ def echo(text: str) -> None:
         ) from error
 
 
+def warn(fact: str, hint: str = "") -> None:
+    """Say FACT, and HINT if there is one, on standard error."""
+    _say(click.get_current_context().find_root().command.name or "", fact, hint)
+
+
 def one_line(text: str) -> str:
     """Return TEXT with nothing in it that moves a terminal's cursor, whoever wrote it."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -127,10 +132,14 @@ def _discard_output() -> None:
 
 def _complain(program: click.Group, error: ShifterError) -> int:
     """Say ERROR on standard error; return its exit code."""
-    click.echo(f"{program.name}: {one_line(str(error))}", err=True)
-    if error.hint:
-        click.echo(f"  hint: {one_line(error.hint)}", err=True)
+    _say(program.name or "", str(error), error.hint)
     return error.exit_code
+
+
+def _say(name: str, fact: str, hint: str) -> None:
+    click.echo(f"{name}: {one_line(fact)}", err=True)
+    if hint:
+        click.echo(f"  hint: {one_line(hint)}", err=True)
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
+from contextlib import suppress
 
 import click
 
+from shifter_lite import config, store
+from shifter_lite.build import local
 from shifter_lite.cli import boundary, pull
 from shifter_lite.errors import BadReference, Denied, NotFound
+from shifter_lite.layout import Layout
 from shifter_lite.reference import Reference
 from shifter_lite.request import LONGEST_REF
 
@@ -32,9 +37,22 @@ def command(
     """
     if len(ref) > LONGEST_REF:
         raise BadReference(f"not a name in an image: {ref[:64]!r}…", hint="see what there is")
-    pull.ask(
-        context, Reference.parse(name), platform, no_wait=no_wait, path=_resolved(path), ref=ref
+    site = config.read_site(os.environ)
+    wish = pull.Wish(
+        image=Reference.parse(name),
+        platform=pull.platform_of(site, platform),
+        path=_resolved(path),
+        ref=ref,
     )
+    _check_name(boundary.layout_of(context), wish.image)
+    pull.ask(context, site, wish, no_wait=no_wait)
+
+
+def _check_name(layout: Layout, name: Reference) -> None:
+    """Raise Denied if the worker of a store of many users would refuse NAME: it may be hours."""
+    with suppress(FileNotFoundError, KeyError):
+        if store.is_shared(layout) and not store.is_ours(layout):
+            local.check_owned(name, pwd.getpwuid(os.geteuid()).pw_name)
 
 
 def _resolved(path: str) -> str:

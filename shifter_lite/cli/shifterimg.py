@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from shifter_lite.cli import asked, boundary, images, importing, pull
+from shifter_lite.cli import asked, boundary, images, importing, lines, pull
 
 
 @boundary.group("shifterimg", "Get container images ready for compute nodes, and find them.")
@@ -14,15 +14,19 @@ def program(context: click.Context) -> None:
     boundary.follow_launcher(context)
 
 
-program.add_command(pull.command)
-program.add_command(importing.command)
-program.add_command(asked.queue)
-program.add_command(asked.state)
-program.add_command(asked.wait)
-program.add_command(asked.cancel)
-program.add_command(images.listing)
-program.add_command(images.lookup)
-program.add_command(images.path)
+for command in (
+    pull.command,
+    importing.command,
+    asked.queue,
+    asked.state,
+    asked.wait,
+    asked.cancel,
+    images.listing,
+    images.lookup,
+    images.path,
+):
+    program.add_command(lines.take_verbose(command))
+lines.take_verbose(program)
 
 
 def main() -> None:

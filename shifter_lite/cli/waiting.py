@@ -16,11 +16,12 @@ from functools import partial
 import click
 
 from shifter_lite import config, logins, store
-from shifter_lite.cli import boundary
-from shifter_lite.errors import Cancelled, NotFound, Reported
+from shifter_lite.cli import boundary, lines
+from shifter_lite.errors import Cancelled, NoOutput, NotFound, Reported
 from shifter_lite.layout import Layout
 from shifter_lite.queue import presence, status, view
 from shifter_lite.queue.presence import Lost
+from shifter_lite.reference import Reference
 from shifter_lite.request import Request, Status
 
 # After so many seconds without any news, the user hears that there are none.
@@ -30,15 +31,20 @@ _SILENT_SECONDS = 600.0
 _LOOKS = 5
 
 
+# Shows a status, or with None that there is no more to show.
+Show = Callable[[Status | None], None]
+
+
 class Waiting:
     """One request of the user's, until it has ended."""
 
-    def __init__(self, layout: Layout, identity: str, name: str) -> None:
-        """Wait for the request NAME to the store IDENTITY at LAYOUT."""
+    def __init__(self, layout: Layout, identity: str, name: str, show: Show) -> None:
+        """Wait for the request NAME to the store IDENTITY at LAYOUT, and SHOW how it stands."""
         self._layout, self._identity, self._name = layout, identity, name
         self._last = Status(state="PENDING")
-        self._show = _terminal() if sys.stderr.isatty() else _nothing
+        self._show = show
         self._nobody_works = nobody_works(layout)
+        self._pulse = presence.Pulse(layout)
         self._missed = 0
 
     def end(self, submit: Callable[[], object] | None = None) -> Status:
@@ -71,6 +77,9 @@ class Waiting:
                 if not now.ended and self._nobody_works():
                     self._work()
                     self._check_that_it_is_open()
+                if now.state == "PENDING" and patience < _SILENT_SECONDS and self._pulse.none():
+                    self._say("no worker of the site is running now: the request waits for one")
+                    patience = _SILENT_SECONDS
                 if time.monotonic() - heard > patience:
                     self._say_that_nothing_is_heard(now)
                     patience = float("inf")
@@ -88,8 +97,11 @@ class Waiting:
             text = "still waiting for a worker of the site"
         else:
             text = f"nothing new of the request for {_SILENT_SECONDS / 60:.0f} minutes"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         self._show(None)
-        click.echo(f"shifterimg: {text}", err=True)
+        boundary.warn(text)
 
     def _work(self, submit: Callable[[], object] | None = None) -> None:
         # Only who builds pays for loading what building needs.
@@ -123,18 +135,30 @@ def nobody_works(layout: Layout) -> Callable[[], bool]:
     return lambda: not presence.anybody_alive(census)
 
 
-def announce(ended: Status, image: str) -> None:
+def announce(context: click.Context, ended: Status, image: str) -> None:
     """Say that IMAGE is ready; raises Cancelled or Reported if it ENDED otherwise.
 
     Without IMAGE, which may be unknown, it is called by its id; and that may have been lost.
     """
+    name = called(image, ended.image_id)
+    with lines.told(context, name):
+        check(ended)
+    if ended.fact:
+        boundary.warn(ended.fact, ended.hint)
+    lines.ended(context, name, ended.state, ended.image_id)
+
+
+def check(ended: Status) -> None:
+    """Raise Cancelled or Reported unless it ENDED with an image."""
     if ended.state == "CANCELLED":
         raise Cancelled(ended.fact or "the request was cancelled", hint=ended.hint)
     if ended.state != "READY":
         raise Reported(ended.fact, hint=ended.hint, exit_code=ended.exit_code or 1)
-    when = time.strftime("%Y-%m-%dT%H:%M:%S")
-    name = f"docker:{image}" if image else f"id:{ended.image_id or 'unknown'}"
-    boundary.echo(f"{when} Pulling Image: {name}, status: READY")
+
+
+def called(image: str, image_id: str = "") -> str:
+    """Return what Shifter calls IMAGE, the normal form of a name, or the one with IMAGE_ID."""
+    return f"docker:{Reference.parse(image).short}" if image else f"id:{image_id or 'unknown'}"
 
 
 def gone(name: str) -> NotFound:
@@ -145,11 +169,33 @@ def gone(name: str) -> NotFound:
     )
 
 
+def shown(context: click.Context, image: str) -> Show:
+    """Return what shows the user of CONTEXT how the request for IMAGE stands."""
+    if lines.is_verbose(context):
+        return _each_state(called(image))
+    return _terminal() if sys.stderr.isatty() else _nothing
+
+
 def _nothing(_: Status | None) -> None:
     """Show nothing: nobody looks."""
 
 
-def _terminal() -> Callable[[Status | None], None]:
+def _each_state(image: str) -> Show:
+    """Return a function that prints a line for each state, but not for the end."""
+    last = ""
+
+    def show(now: Status | None) -> None:
+        nonlocal last
+        if now is not None and not now.ended and now.state != last:
+            last = now.state
+            # It is called by who builds: what the user's pipe is in for must not end that.
+            with suppress(OSError, NoOutput):
+                boundary.echo(lines.is_at(image, now.state))
+
+    return show
+
+
+def _terminal() -> Show:
     """Return a function that shows a status on one line of the terminal; None clears it."""
 
     def show(now: Status | None) -> None:

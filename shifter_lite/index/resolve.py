@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shifter_lite.errors import Damaged, NoStore, NotFound
+from shifter_lite.errors import Damaged, NotFound
 from shifter_lite.index import cdb
+from shifter_lite.nostore import no_store
 from shifter_lite.records import Entry, Fields, unseal
 from shifter_lite.reference import is_id, is_id_prefix
 from shifter_lite.transient import TRANSIENT, pauses, waited_out
@@ -41,10 +42,7 @@ def generations(index: Path) -> list[int]:
     try:
         names = waited_out(lambda: os.listdir(index))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoStore(
-            f"there is no store at {str(index.parent)!r}",
-            hint="set SHIFTER_STORE or --store, or make one: shifterimg pull NAME",
-        ) from error
+        raise no_store(index.parent) from error
     found = (_GENERATION.fullmatch(name) for name in names)
     return sorted((int(match[1]) for match in found if match), reverse=True)
 

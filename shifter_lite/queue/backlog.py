@@ -30,12 +30,14 @@ _SHORTEST_PAUSE = 0.2
 _CLEARING_SECONDS = 0.1
 _LOOKING_SECONDS = 0.5
 
-Wish = tuple[str, str]
+Wish = tuple[str, str, bool]
 
 
 def wish(request: Request) -> Wish | None:
     """Return what requests must have in common to get one answer; None if each has its own."""
-    return None if request.path else (str(request.image), request.platform)
+    if request.path:
+        return None
+    return str(request.image), request.platform, request.refresh
 
 
 @dataclass(slots=True)

@@ -135,6 +135,28 @@ def _beats(layout: Layout) -> dict[str, int]:
     return found
 
 
+class Pulse:
+    """What any user can see of workers: whether a heart has beaten since he looks."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Look at the workers of LAYOUT."""
+        self._layout = layout
+        self._began = time.monotonic()
+        self._first = self._seen()
+
+    def none(self) -> bool:
+        """Return whether none has, for so long that no worker can be running."""
+        if self._first is None or time.monotonic() - self._began < _SILENCE_SECONDS:
+            return False
+        return self._seen() == self._first
+
+    def _seen(self) -> dict[str, int] | None:
+        # A store of an earlier version shows them to nobody.
+        with suppress(OSError):
+            return _beats(self._layout)
+        return None
+
+
 @dataclass(slots=True)
 class _Sight:
     """What was last seen of a worker; ``silence`` and ``looked`` are seconds."""

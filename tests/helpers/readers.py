@@ -52,8 +52,8 @@ def name(uid: int | None = None) -> str:
     return f"{NOW}-{os.geteuid() if uid is None else uid}-{_NONCE}"
 
 
-def request(**more: str) -> Request:
-    """Return a request that is taken; MORE makes it an import."""
+def request(*, path: str = "", ref: str = "", refresh: bool = False) -> Request:
+    """Return a request that is taken: a pull, or an import of PATH."""
     return Request(
         name=name(),
         store=STORE,
@@ -61,14 +61,21 @@ def request(**more: str) -> Request:
         time=NOW,
         image=Reference.parse("docker.io/library/debian:12"),
         platform="linux/amd64",
-        **more,
+        path=path,
+        ref=ref,
+        refresh=refresh,
     )
 
 
 @contextmanager
 def request_reader(place: Path) -> Iterator[Reader]:
     """Yield the reader of requests, which reads a file in PLACE, as a worker does."""
-    seeds = (request(), request(path="/home/a/tool.tar", ref="1.0"), request(path="/a\udcff"))
+    seeds = (
+        request(),
+        request(refresh=True),
+        request(path="/home/a/tool.tar", ref="1.0"),
+        request(path="/a\udcff"),
+    )
     fd = os.open(place / name(), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
 
     def take(data: bytes) -> bool:

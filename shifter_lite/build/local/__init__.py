@@ -1,7 +1,7 @@
 """Images that lie in files of their users instead of a registry."""
 
-from shifter_lite.build.local.source import opened
-from shifter_lite.build.local.squashfs import RECIPE, Squashfs
+from shifter_lite.build.local.source import check_owned, opened
+from shifter_lite.build.local.squashfs import Squashfs
 from shifter_lite.build.local.stored import Stored
 
-__all__ = ["RECIPE", "Squashfs", "Stored", "opened"]
+__all__ = ["Squashfs", "Stored", "check_owned", "opened"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from shifter_lite.build.local import docker, gunzip, oci, squashfs
+from shifter_lite.build.local import docker, gunzip, meta, oci, squashfs
 from shifter_lite.build.local.access import File, walk
 from shifter_lite.build.local.files import Archive, Directory, Files
 from shifter_lite.build.local.stored import Stored
 from shifter_lite.build.local.wanted import Wanted
-from shifter_lite.errors import BadImage, Denied
+from shifter_lite.errors import BadImage, Denied, NotFound
+from shifter_lite.records import Config
 from shifter_lite.reference import Reference
 
 # The domain of what never was in a registry, as with podman and buildah.
@@ -35,7 +36,7 @@ def opened(path: str, uid: int, ref: str, name: Reference) -> Iterator[Stored | 
             return
         file = place.file()
     try:
-        yield _file(file, wanted)
+        yield _file(file, wanted, uid)
     finally:
         file.close()
 
@@ -52,6 +53,11 @@ def check_name(name: Reference, uid: int) -> None:
         login = pwd.getpwuid(uid).pw_name
     except KeyError as error:
         raise Denied(f"the worker's host knows no user {uid}") from error
+    check_owned(name, login)
+
+
+def check_owned(name: Reference, login: str) -> None:
+    """Raise Denied unless NAME is one that the user LOGIN may choose on a store of many users."""
     if name.domain != _DOMAIN or not name.path.startswith(f"{login}/"):
         raise Denied(
             f"an import may not take the name {str(name)!r} on a store of many users",
@@ -68,16 +74,32 @@ def _directory(files: Files, wanted: Wanted) -> Stored:
     return oci.Layout(files, wanted)
 
 
-def _file(file: File, wanted: Wanted) -> Stored | squashfs.Squashfs:
+def _file(file: File, wanted: Wanted, uid: int) -> Stored | squashfs.Squashfs:
     head = file.reader()(_LONGEST_MAGIC)
     if head.startswith((squashfs.MAGIC, squashfs.SWAPPED)):
-        return squashfs.Squashfs(file)
+        return squashfs.Squashfs(file, _description(file.path, uid))
     for magic, tool in _COMPRESSED.items():
         if head.startswith(magic):
             raise BadImage(f"{file.path!r} is compressed", hint=f"unpack it with: {tool}")
     if head.startswith(gunzip.MAGIC):
         return _archive(Archive(gunzip.Gunzipped(file), file.path), wanted)
     return _archive(Archive(file, file.path), wanted)
+
+
+def _description(path: str, uid: int) -> Config:
+    """Return what Shifter's gateway has written beside the squashfs PATH of how it is run.
+
+    Raises Denied or BadImage if it is there and cannot be used: an image would lose its words.
+    """
+    stem, suffix = os.path.splitext(path)
+    if suffix != ".squashfs":
+        return Config()
+    try:
+        place = walk(f"{stem}.meta", uid)
+    except NotFound:
+        return Config()
+    with place, closing(place.file()) as file:
+        return meta.read(file.reader()(meta.LARGEST + 1), file.path)
 
 
 def _archive(files: Files, wanted: Wanted) -> Stored:

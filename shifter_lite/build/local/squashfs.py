@@ -10,18 +10,22 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import NamedTuple
 
 from shifter_lite.build.digest import digest_in
 from shifter_lite.build.local.access import File
 from shifter_lite.build.manifest import Descriptor, Manifest
 from shifter_lite.errors import BadImage
+from shifter_lite.records import Config, encode_json
 
 MAGIC = b"hsqs"
 # Of versions before 4, on machines that write the other end first.
 SWAPPED = b"sqsh"
 # The recipe of an image that nobody here built.
-RECIPE = "imported"
+_RECIPE = "imported"
+# Of how it is to be run.
+_NO_WORDS = Config()
 _PIECE = 1 << 20
 # Those that kernel and squashfuse both know; 2, LZMA, never was in the kernel.
 _COMPRESSORS = {1: "gzip", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
@@ -59,9 +63,12 @@ _LAYOUT = struct.Struct("<4s4I6H8Q")
 class Squashfs:
     """A squashfs file of somebody's, up to where it says that it ends."""
 
-    def __init__(self, file: File) -> None:
-        """Take FILE; raises BadImage if it is not a squashfs that could be mounted."""
-        self._file = file
+    def __init__(self, file: File, config: Config = _NO_WORDS) -> None:
+        """Take FILE, which is run as CONFIG says.
+
+        Raises BadImage if it is not a squashfs that could be mounted.
+        """
+        self._file, self.config = file, config
         head = file.reader()(_LAYOUT.size)
         try:
             block = _superblock(head)
@@ -70,6 +77,13 @@ class Squashfs:
         except BadImage as error:
             raise BadImage(f"{file.path!r} is no proper squashfs: {error}") from error
         self.size = block.used
+
+    @property
+    def recipe(self) -> str:
+        """Everything but the squashfs that the image's bytes follow from."""
+        if self.config == _NO_WORDS:
+            return _RECIPE
+        return f"{_RECIPE}/{hashlib.sha256(encode_json(asdict(self.config))).hexdigest()[:16]}"
 
     def manifest(self, platform: str) -> Manifest:
         """Return what stands for a manifest, whatever PLATFORM it is for; raises BadImage.

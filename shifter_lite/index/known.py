@@ -1,0 +1,60 @@
+"""Whether the index answers a pull already, so that no registry need be asked.
+
+Client and worker judge alike: the client so that a pull of what was just pulled needs no
+worker, the worker for those who could not see it yet.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from shifter_lite import durable
+from shifter_lite.config import Site
+from shifter_lite.errors import Damaged, NoStore
+from shifter_lite.index import resolve
+from shifter_lite.layout import Layout
+from shifter_lite.platforms import runnable
+from shifter_lite.records import Entry, Image
+from shifter_lite.reference import Reference
+
+# The domain of what never was in a registry, as with podman and buildah.
+_OF_IMPORTS = "localhost"
+
+
+def known(layout: Layout, reference: Reference, platform: str) -> Entry | None:
+    """Return the entry of REFERENCE if its image is at LAYOUT, whole, and runs on PLATFORM."""
+    with suppress(NoStore):
+        with resolve.newest(layout.index) as index:
+            entry = index.find(str(reference)) if index else None
+        if entry and _is_whole(layout, entry) and _runs_on(layout, entry, platform):
+            return entry
+    return None
+
+
+def fresh(layout: Layout, site: Site, reference: Reference, platform: str) -> Entry | None:
+    """Return what is known of REFERENCE if that answers a pull without its registry.
+
+    It does for some seconds after it was pulled; by a clock behind the worker's it does not.
+    What was imported is in no registry, unless SITE has one that is called like that.
+    """
+    is_import = (
+        reference.domain == _OF_IMPORTS and not site.registries.find(reference.repository)[0]
+    )
+    if not is_import and site.pull_fresh_seconds == 0:
+        return None
+    entry = known(layout, reference, platform)
+    if entry and (is_import or 0 <= time.time() - entry.time < site.pull_fresh_seconds):
+        return entry
+    return None
+
+
+def _is_whole(layout: Layout, entry: Entry) -> bool:
+    return durable.has_size(layout.image(entry.id), entry.size)
+
+
+def _runs_on(layout: Layout, entry: Entry, platform: str) -> bool:
+    with suppress(FileNotFoundError, Damaged):
+        made_for = Image.from_bytes(layout.record(entry.id).read_bytes()).content.platform
+        return made_for in ("", *runnable(platform))
+    return False
