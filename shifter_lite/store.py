@@ -40,7 +40,7 @@ def create(layout: Layout, *, shared: bool) -> str:
             f"{str(layout.root)!r} is not empty, and not a store",
             hint="name an empty or a new directory",
         )
-    layout.root.mkdir(parents=True, exist_ok=True)
+    waited_out(lambda: layout.root.mkdir(parents=True, exist_ok=True))
     if shared:
         # Whatever the umask of who makes it, all must find their way in.
         layout.root.chmod(0o755)
@@ -62,7 +62,7 @@ def is_ours(layout: Layout) -> bool:
     What we make is ours as well, and closed to whose the store is: so it does not matter what
     the filesystem lets us do, as it lets root do everything.
     """
-    return layout.claimed.stat().st_uid == os.geteuid()
+    return waited_out(layout.claimed.stat).st_uid == os.geteuid()
 
 
 def check_ours(layout: Layout) -> None:
@@ -91,7 +91,7 @@ def complete(layout: Layout) -> None:
     """
     for place in TREE:
         path = layout.root / place.path
-        if place.writer == "worker" and not path.exists():
+        if place.writer == "worker" and not waited_out(path.exists):
             durable.make_directory(path, place.mode)
     with suppress(PermissionError):
         layout.workers.chmod(layout.workers.stat().st_mode | 0o055)
@@ -99,7 +99,7 @@ def complete(layout: Layout) -> None:
 
 def is_shared(layout: Layout) -> bool:
     """Return whether the store at LAYOUT takes requests from everybody."""
-    return bool(layout.submitted.stat().st_mode & 0o022)
+    return bool(waited_out(layout.submitted.stat).st_mode & 0o022)
 
 
 def identity(layout: Layout) -> str:

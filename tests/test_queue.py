@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
+from shifter_lite import lost_reply, transient
 from shifter_lite import store as stores
 from shifter_lite.errors import BadConfig, Damaged, NoStore
 from shifter_lite.layout import TREE, Layout
 from shifter_lite.queue import claim, locks, marks, presence, status, submit, sweep
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Claim, Rejected
-from shifter_lite.queue.presence import Census, Lost
+from shifter_lite.queue.presence import Census, Lost, Presence
 from shifter_lite.queue.turns import Fairness
 from shifter_lite.queue.watch import Watch
 from shifter_lite.queue.worker import Worker
@@ -539,6 +540,22 @@ def test_a_heart_beats_on_whatever_goes_wrong_beside_it(layout: Layout, worker: 
     assert len({*map(tuple, rounds)}) == 3
 
 
+def test_a_heart_beats_between_looks_that_take_long(layout: Layout, worker: Worker) -> None:
+    beats = []
+
+    def look() -> None:
+        time.sleep(0.5)
+        beats.extend(os.listdir(layout.workers))
+
+    for number in range(12):
+        worker.attendant.every_round(number, look)
+    until = time.monotonic() + 60
+    while len(beats) < 10 and time.monotonic() < until:
+        time.sleep(0.1)
+    # Within one round over all.
+    assert len({*beats[:10]}) >= 3
+
+
 class Clock:
     """The observer's own clock, which tests move."""
 
@@ -630,6 +647,67 @@ def test_who_ended_long_ago_is_not_remembered(
     assert census._sights == {}  # memory is what it is about
 
 
+def test_a_heart_that_beats_while_it_is_buried_is_not_buried(
+    layout: Layout, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Worker(layout, stores.identity(layout)) as sleeper:
+        census = Census(layout, 60)
+        census.look()
+        listed = os.listdir
+
+        def wakes(path: Path) -> list[str]:
+            names = listed(path)
+            monkeypatch.setattr(os, "listdir", listed)
+            sleeper.presence.renew()
+            return names
+
+        monkeypatch.setattr(os, "listdir", wakes)
+        assert census.stop(sleeper.name) is False
+        sleeper.presence.renew()
+        assert census.stop("elsewhere.1.0123abcd") is True
+
+
+def test_what_a_worker_that_lives_has_claimed_is_not_taken_from_it_as_it_wakes(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(layout)
+    store = stores.identity(layout)
+    with Worker(layout, store) as sleeper, Worker(layout, store) as other:
+        (claimed,) = batches(sleeper)
+        monkeypatch.setattr(other.census, "dead", lambda worker: worker == sleeper.name)
+        removing = lost_reply.unlink
+
+        def wakes(path: Path) -> None:
+            monkeypatch.setattr(lost_reply, "unlink", removing)
+            sleeper.presence.renew()
+            removing(path)
+
+        monkeypatch.setattr(lost_reply, "unlink", wakes)
+        assert other.recover(pytest.fail) == 0
+        end(claimed)
+
+
+@pytest.mark.parametrize("moment", ["probe", "create"])
+def test_who_is_buried_while_it_comes_to_life_is_born_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    module = locks if moment == "probe" else lost_reply
+    done = getattr(module, moment)
+
+    def bury_before(path: Path) -> object:
+        monkeypatch.setattr(module, moment, done)
+        presence.remove_lock(layout, born.name)
+        return done(path)
+
+    monkeypatch.setattr(module, moment, bury_before)
+    born = Presence(layout)
+    with born:
+        assert presence.lock_path(layout, born.name).exists()
+        assert not locks.is_free(presence.lock_path(layout, born.name))
+        born.renew()
+    assert [*layout.locks.iterdir(), *layout.workers.iterdir()] == []
+
+
 def test_who_ended_and_left_nothing_is_dead_at_once(layout: Layout) -> None:
     assert Census(layout, 60).dead("elsewhere.1.0123abcd") is True
 
@@ -684,9 +762,14 @@ def test_a_store_without_locks_or_links_is_refused(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity = stores.identity(layout)
+    # A manager of locks may be starting again; for good it is told from none after a while.
+    monkeypatch.setattr(transient, "PATIENCE_SECONDS", 0.1)
 
     def none(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", none)
@@ -697,7 +780,7 @@ def test_a_store_without_locks_or_links_is_refused(
         with pytest.raises(BadConfig, match="keeps nobody out"), Worker(layout, identity):
             pass
     with monkeypatch.context() as patch:
-        patch.setattr(os, "link", none)
+        patch.setattr(os, "link", refused)
         with pytest.raises(BadConfig, match="no hard links"), Worker(layout, identity):
             pass
     assert os.listdir(layout.locks) == os.listdir(layout.workers) == []

@@ -16,12 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shifter_lite import config, durable
+from shifter_lite import config, durable, lost_reply
 from shifter_lite.errors import BadReference
 from shifter_lite.platforms import is_platform
 from shifter_lite.records import encode_json
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request, is_request_name, request_time, request_uid
+from shifter_lite.transient import waited_out
 
 _LARGEST = 65536
 # Two days after it may be answered at the latest, its statuses are swept.
@@ -56,7 +57,7 @@ class Notes:
         fields = {"v": 1, "image": str(request.image), "platform": request.platform}
         hidden = self._directory / f".{request.name}"
         durable.write(hidden, encode_json(fields), 0o600)
-        hidden.rename(self._directory / request.name)
+        lost_reply.rename(hidden, self._directory / request.name)
         oldest = time.time() - _KEPT_SECONDS
         for name in self._names():
             if request_time(name.removeprefix(".")) < oldest:
@@ -75,7 +76,7 @@ class Notes:
     def find(self, name: str) -> Note | None:
         """Return the note of the request NAME, if there is one."""
         with suppress(OSError, ValueError, RecursionError, BadReference):
-            match json.loads(_read(self._directory / name)):
+            match json.loads(waited_out(lambda: _read(self._directory / name))):
                 case {"v": 1, "image": str(image), "platform": str(platform)}:
                     reference = Reference.parse(image)
                     if is_platform(platform):
@@ -86,17 +87,16 @@ class Notes:
         """Return our notes' names, unfinished ones among them, with a dot before."""
         uid = os.geteuid()
         with suppress(OSError):
-            names = os.listdir(self._directory)
+            names = waited_out(lambda: os.listdir(self._directory))
             return [name for name in names if _is_of(uid, name.removeprefix("."))]
         return []
 
     def _remove(self, name: str) -> None:
-        with suppress(OSError):
-            (self._directory / name).unlink()
+        lost_reply.discard(self._directory / name)
 
     def _make_directory(self) -> None:
-        if not self._directory.is_dir():
-            self._base.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not waited_out(self._directory.is_dir):
+            waited_out(lambda: self._base.parent.mkdir(parents=True, exist_ok=True, mode=0o700))
             for path in (self._base, self._directory.parent, self._directory):
                 durable.make_directory(path, 0o700)
 

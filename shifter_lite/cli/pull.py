@@ -13,7 +13,7 @@ from shifter_lite.cli import boundary, lines, waiting
 from shifter_lite.cli.notes import Notes
 from shifter_lite.cli.waiting import Waiting
 from shifter_lite.config import Site
-from shifter_lite.errors import BadConfig
+from shifter_lite.errors import BadConfig, Unanswered
 from shifter_lite.index import known, resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status, submit
@@ -154,6 +154,8 @@ class _Asked:
         try:
             submit.submit(self._layout, self._request)
             self._submitted = True
+        except Unanswered:
+            raise
         except BaseException:
             self._remove_note()
             raise
@@ -162,6 +164,9 @@ class _Asked:
         """Return how WAITING for it, which submits it, ends; take it back if that is broken off."""
         try:
             ended = waiting.end(self.submit)
+        except Unanswered:
+            # A worker has it, or may have it.
+            raise
         except BaseException as error:
             self.leave(cancel=not isinstance(error, Exception))
             raise

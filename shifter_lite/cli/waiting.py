@@ -15,9 +15,9 @@ from functools import partial
 
 import click
 
-from shifter_lite import config, logins, store
+from shifter_lite import config, logins, store, transient
 from shifter_lite.cli import boundary, lines
-from shifter_lite.errors import Cancelled, NoOutput, NotFound, Reported
+from shifter_lite.errors import Cancelled, NoOutput, NotFound, Reported, Unanswered
 from shifter_lite.layout import Layout
 from shifter_lite.queue import presence, status, view
 from shifter_lite.queue.presence import Lost
@@ -46,6 +46,8 @@ class Waiting:
         self._nobody_works = nobody_works(layout)
         self._pulse = presence.Pulse(layout)
         self._missed = 0
+        self._is_known = False
+        self._pauses = transient.pauses()
 
     def end(self, submit: Callable[[], object] | None = None) -> Status:
         """Return the status that the request ends with; SUBMIT, if given, submits it first.
@@ -61,30 +63,42 @@ class Waiting:
             # Once more, if others took us for dead before.
             if submit:
                 submit()
+                self._is_known = True
             self._follow()
         finally:
             self._show(None)
         return self._last
 
     def _follow(self) -> None:
-        heard = time.monotonic()
-        patience = _UNCLAIMED_SECONDS
         try:
-            for now in status.follow(self._layout, self._name):
-                if now != self._last:
-                    heard, patience = time.monotonic(), _SILENT_SECONDS
-                self._note(now)
-                if not now.ended and self._nobody_works():
-                    self._work()
-                    self._check_that_it_is_open()
-                if now.state == "PENDING" and patience < _SILENT_SECONDS and self._pulse.none():
-                    self._say("no worker of the site is running now: the request waits for one")
-                    patience = _SILENT_SECONDS
-                if time.monotonic() - heard > patience:
-                    self._say_that_nothing_is_heard(now)
-                    patience = float("inf")
+            self._hear()
         except FileNotFoundError as error:
             raise gone(self._name) from error
+        except OSError as error:
+            if not self._is_known:
+                raise
+            raise Unanswered(
+                f"the status of the request {self._name!r} cannot be read: {error.strerror}",
+                hint=f"the request goes on: shifterimg wait {self._name}",
+            ) from error
+
+    def _hear(self) -> None:
+        heard = time.monotonic()
+        patience = _UNCLAIMED_SECONDS
+        for now in status.follow(self._layout, self._name, seen=self._is_known):
+            self._is_known = True
+            if now != self._last:
+                heard, patience = time.monotonic(), _SILENT_SECONDS
+            self._note(now)
+            if not now.ended and self._nobody_works():
+                self._work()
+                self._check_that_it_is_open()
+            if now.state == "PENDING" and patience < _SILENT_SECONDS and self._pulse.none():
+                self._say("no worker of the site is running now: the request waits for one")
+                patience = _SILENT_SECONDS
+            if time.monotonic() - heard > patience:
+                self._say_that_nothing_is_heard(now)
+                patience = float("inf")
 
     def _check_that_it_is_open(self) -> None:
         """Raise NotFound if it was not in the spool for some looks: then no end ever comes."""
@@ -111,13 +125,19 @@ class Waiting:
         # What his own login brings into a store of others would be theirs as well.
         own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
         # If others take us for dead, as who was stopped for long, they have our request.
-        with (
-            suppress(Lost),
-            worker.working(self._layout, self._identity, site, own) as bench,
-        ):
-            if submit:
-                submit()
-            worker.drain(bench, self._listener)
+        try:
+            with worker.working(self._layout, self._identity, site, own) as bench:
+                if submit:
+                    submit()
+                worker.drain(bench, self._listener)
+        except Lost:
+            pass
+        except OSError as error:
+            # The request is handed back, and the next look finds that nobody works.
+            pause = next(self._pauses, None)
+            if pause is None or not transient.is_transient(error):
+                raise
+            time.sleep(pause)
 
     def _listener(self, request: Request) -> Callable[[Status], None] | None:
         return self._note if request.name == self._name else None
@@ -129,10 +149,17 @@ class Waiting:
 
 def nobody_works(layout: Layout) -> Callable[[], bool]:
     """Return what tells whether the user may work on the spool of LAYOUT, and nobody else does."""
-    if not store.is_ours(layout) or not os.access(layout.claimed, os.W_OK):
+    if not store.is_ours(layout):
         return lambda: False
     census = presence.Census(layout, config.read_site(os.environ).lease_seconds)
-    return lambda: not presence.anybody_alive(census)
+
+    def look() -> bool:
+        # What cannot be known now, the next look will tell.
+        with suppress(OSError):
+            return os.access(layout.claimed, os.W_OK) and not presence.anybody_alive(census)
+        return False
+
+    return look
 
 
 def announce(context: click.Context, ended: Status, image: str) -> None:

@@ -17,6 +17,7 @@ from shifter_lite.layout import Layout
 from shifter_lite.platforms import runnable
 from shifter_lite.records import Entry, Image
 from shifter_lite.reference import Reference
+from shifter_lite.transient import waited_out
 
 # The domain of what never was in a registry, as with podman and buildah.
 _OF_IMPORTS = "localhost"
@@ -55,6 +56,6 @@ def _is_whole(layout: Layout, entry: Entry) -> bool:
 
 def _runs_on(layout: Layout, entry: Entry, platform: str) -> bool:
     with suppress(FileNotFoundError, Damaged):
-        made_for = Image.from_bytes(layout.record(entry.id).read_bytes()).content.platform
+        made_for = Image.from_bytes(waited_out(layout.record(entry.id).read_bytes)).content.platform
         return made_for in ("", *runnable(platform))
     return False

@@ -48,6 +48,7 @@ class Attendant:
         self._sent = float("-inf")
         self._rounds: dict[object, Callable[[], None]] = {}
         self._before: Any = None
+        self._renewed = self._looked = float("-inf")
 
     def __enter__(self) -> Attendant:
         """Begin.  Only in the main thread can anything be interrupted."""
@@ -94,19 +95,23 @@ class Attendant:
             raise self._reason[1]
 
     def _attend(self) -> None:
-        renewed = looked = float("-inf")
         while not self._stop.wait(_LOOK_SECONDS):
-            now = time.monotonic()
-            if now - renewed >= BEAT_SECONDS - _LOOK_SECONDS / 2:
-                renewed = now
-                self._renew()
-            if now - looked >= BEAT_SECONDS - _LOOK_SECONDS / 2:
-                looked = now
-                # The next look will do.
-                with suppress(OSError):
-                    self._census.look()
             for look in (*self._rounds.values(), self._interrupt):
+                # Between any two: a thousand batches on a slow filesystem take minutes.
+                self._live()
                 self._try(look)
+
+    def _live(self) -> None:
+        """Let the heart beat, and look at the others, if it is time."""
+        now = time.monotonic()
+        if now - self._renewed >= BEAT_SECONDS - _LOOK_SECONDS / 2:
+            self._renewed = now
+            self._renew()
+        if now - self._looked >= BEAT_SECONDS - _LOOK_SECONDS / 2:
+            self._looked = now
+            # The next look will do.
+            with suppress(OSError):
+                self._census.look()
 
     def _try(self, look: Callable[[], None]) -> None:
         try:

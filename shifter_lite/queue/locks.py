@@ -14,7 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from shifter_lite import lost_reply
 from shifter_lite.errors import BadConfig
+from shifter_lite.transient import is_transient, waited_out
 
 _NONE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Options of mounts that keep locks from being seen by other nodes: nfs(5), mount.lustre(8).
@@ -30,7 +32,7 @@ def lock(path: Path, timeout: float = -1) -> FileLock:
 def try_lock(wanted: FileLock) -> bool:
     """Take the lock WANTED; return whether it was free.  BadConfig if there are no locks here."""
     try:
-        wanted.acquire(blocking=False)
+        waited_out(lambda: wanted.acquire(blocking=False))
     except Timeout:
         return False
     except OSError as error:
@@ -47,7 +49,7 @@ def patiently(path: Path, seconds: float) -> Iterator[bool]:
     """Hold the lock on PATH meanwhile, if it can be had in so many SECONDS; yield whether."""
     wanted = lock(path, seconds)
     try:
-        wanted.acquire()
+        waited_out(wanted.acquire)
     except Timeout:
         yield False
         return
@@ -59,7 +61,7 @@ def patiently(path: Path, seconds: float) -> Iterator[bool]:
 
 def is_free(path: Path) -> bool:
     """Return whether nobody holds the lock on PATH."""
-    if not path.exists():
+    if not waited_out(path.exists):
         return True
     probe = lock(path)
     if not try_lock(probe):
@@ -72,10 +74,15 @@ def probe(held: Path) -> None:
     """Raise BadConfig unless the lock on HELD, which we have, keeps others out.
 
     And unless names can be given with link(2).  That other nodes are kept out too cannot be
-    tried from here: but it is known of some ways to mount.
+    tried from here: but it is known of some ways to mount.  Raises FileNotFoundError if somebody
+    has removed HELD meanwhile: then there is nothing to try.
     """
+    before = waited_out(held.lstat)
     # flock(2) is the open file's, not the process's: our own second one is somebody else.
-    if is_free(held):
+    free = is_free(held)
+    if not os.path.samestat(before, waited_out(held.lstat)):
+        raise FileNotFoundError(errno.ENOENT, "the lock was removed", str(held))
+    if free:
         raise BadConfig(f"a lock keeps nobody out: {str(held)!r}", hint=_MOUNT_HINT)
     if local := _LOCAL & _mount_options(held):
         raise BadConfig(
@@ -93,18 +100,21 @@ def tried_link(held: Path) -> Path:
 def _try_link(held: Path) -> None:
     second = tried_link(held)
     try:
-        os.link(held, second)
+        lost_reply.link(held, second)
     except OSError as error:
+        if is_transient(error):
+            raise
         raise BadConfig(
             f"the store's filesystem has no hard links: {error.strerror}",
             hint="put the store on a filesystem that has link(2)",
         ) from error
-    second.unlink()
+    finally:
+        lost_reply.discard(second)
 
 
 def _mount_options(path: Path) -> set[str]:
     """Return the options that the filesystem of PATH is mounted with; see proc(5), mountinfo."""
-    device = path.stat().st_dev
+    device = waited_out(path.stat).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     found: set[str] = set()
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():

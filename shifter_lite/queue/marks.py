@@ -11,8 +11,10 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
+from shifter_lite import lost_reply
 from shifter_lite.layout import Layout
 from shifter_lite.queue.presence import Census
+from shifter_lite.transient import waited_out
 
 
 class Elsewhere(Exception):
@@ -41,11 +43,12 @@ def building(layout: Layout, key: str, worker: str, census: Census) -> Iterator[
 def marked(layout: Layout, key: str, worker: str) -> Iterator[None]:
     """Let all see meanwhile that WORKER builds KEY; raises FileExistsError if it does already."""
     mark = layout.builds / f"{key}.{worker}"
-    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(waited_out(lambda: os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)))
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
+        # What stays is removed in the next round (``remove``).
+        lost_reply.discard(mark)
 
 
 def is_built(layout: Layout, key: str, census: Census, *, by_others_than: str = "") -> bool:
@@ -58,7 +61,7 @@ def remove(layout: Layout, worker: str, *, keep: Collection[str] = ()) -> None:
     """Remove the marks of WORKER, which is dead, or builds no more than the keys KEEP."""
     for key, found in _marks(layout):
         if found == worker and key not in keep:
-            (layout.builds / f"{key}.{found}").unlink(missing_ok=True)
+            lost_reply.unlink(layout.builds / f"{key}.{found}")
 
 
 def makers(layout: Layout) -> set[str]:
@@ -67,5 +70,6 @@ def makers(layout: Layout) -> set[str]:
 
 
 def _marks(layout: Layout) -> list[tuple[str, str]]:
-    split = (name.partition(".") for name in os.listdir(layout.builds))
+    names = waited_out(lambda: os.listdir(layout.builds))
+    split = (name.partition(".") for name in names)
     return [(key, worker) for key, _, worker in split if worker]

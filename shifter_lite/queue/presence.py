@@ -8,7 +8,6 @@ no two clocks are ever compared.  spool/README.md says who is dead, and when.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -17,17 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from shifter_lite import lost_reply
 from shifter_lite.layout import Layout
 from shifter_lite.queue import locks
+from shifter_lite.transient import waited_out
 
 BEAT_SECONDS = 2.0
 # After so long a silence it is tried whether a worker has still its lock.
 _SILENCE_SECONDS = 6.0
 # One look does not add more: a filesystem that stands still lets no heart beat.
 _LONGEST_LOOK = 4.0
-_LOCK = re.compile(r"worker\.(?P<worker>.+)\.lock")
+# With what a worker leaves that is killed while it tries whether there are links.
+_LOCK = re.compile(r"worker\.(?P<worker>.+)\.lock|\.worker\.(?P<tried>.+)\.lock\.link")
 _BEAT = re.compile(r"(?P<worker>.+)\.(?P<number>[0-9]{10})")
-_GONE = (errno.ENOENT, errno.ESTALE)
+# So many listings decide whether a heart has beaten; on NFS they may be old for a moment.
+_LOOKS = 5
 
 
 class Lost(BaseException):
@@ -63,23 +66,33 @@ class Presence:
     def __enter__(self) -> Presence:
         """Come to life; raises BadConfig where locks are none."""
         try:
-            self._acquire()
-            # Somebody who looked before we had the lock took us for dead: be born again.
-            while not self._path.exists():
+            # Whoever looked before we had the lock, or a heart, took us for dead: be born again.
+            while not self._is_born():
                 self._lock.release()
-                self._acquire()
-            locks.probe(self._path)
-            os.close(os.open(self._beat(0), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except BaseException:
             self._end()
             raise
         return self
 
+    def _is_born(self) -> bool:
+        """Take the lock, and let the heart beat; return whether nobody has buried us meanwhile."""
+        self._acquire()
+        try:
+            locked = waited_out(self._path.lstat)
+            locks.probe(self._path)
+            os.close(lost_reply.create(self._beat(0)))
+            if os.path.samestat(locked, waited_out(self._path.lstat)):
+                return True
+        except FileNotFoundError:
+            pass
+        lost_reply.discard(self._beat(0))
+        return False
+
     def __exit__(self, *_: object) -> None:
         """End.  The name is never used again, so its files can go."""
         with self._mutex:
             self._lost = True
-            self._beat(self._number).unlink(missing_ok=True)
+            lost_reply.discard(self._beat(self._number))
             self._end()
 
     def renew(self) -> None:
@@ -87,29 +100,29 @@ class Presence:
         with self._mutex:
             if self._lost:
                 raise Lost(self.name)
-            try:
-                self._beat(self._number).rename(self._beat(self._number + 1))
-                self._number += 1
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
-                self._number = self._found()
+            self._number = waited_out(self._beat_once)
 
-    def _found(self) -> int:
-        """Return our number as the directory says it: a rename's answer may get lost on NFS."""
-        number = _beats(self._layout).get(self.name)
-        # Where it was before, it is not: the server said so, whatever a cache of it says.
-        if number is None or number <= self._number:
-            self._lost = True
-            raise Lost(self.name)
-        return number
+    def _beat_once(self) -> int:
+        """Let the heart beat; return its number as the directory says it."""
+        try:
+            self._beat(self._number).rename(self._beat(self._number + 1))
+        except FileNotFoundError as error:
+            # A rename's answer may get lost.
+            number = _beats(self._layout).get(self.name)
+            # Where it was before, it is not: the server said so, whatever a cache of it says.
+            if number is None or number <= self._number:
+                self._lost = True
+                raise Lost(self.name) from error
+            return number
+        return self._number + 1
 
     def _acquire(self) -> None:
         if not locks.try_lock(self._lock):
             self._lock.acquire()
 
     def _end(self) -> None:
-        self._path.unlink(missing_ok=True)
+        lost_reply.discard(locks.tried_link(self._path))
+        lost_reply.discard(self._path)
         self._lock.release()
 
     def _beat(self, number: int) -> Path:
@@ -125,7 +138,7 @@ def _beats(layout: Layout) -> dict[str, int]:
     """Return each worker with its newest heartbeat."""
     found: dict[str, int] = {}
     try:
-        names = os.listdir(layout.workers)
+        names = waited_out(lambda: os.listdir(layout.workers))
     except FileNotFoundError:
         # A store of an earlier version, at which no worker has been since.
         return found
@@ -186,7 +199,7 @@ class Census:
             # Batch jobs and cron's are many, and end.
             silent = (each for each, sight in self._sights.items() if sight.silence >= self._lease)
             for worker in [each for each in silent if each not in beats]:
-                if not lock_path(self._layout, worker).exists():
+                if not waited_out(lock_path(self._layout, worker).exists):
                     del self._sights[worker]
 
     def _see(self, worker: str, beat: int | None, now: float) -> None:
@@ -199,8 +212,9 @@ class Census:
 
     def workers(self) -> list[str]:
         """Return everybody who has a heartbeat or a lock file, dead or alive."""
-        found = (_LOCK.fullmatch(name) for name in os.listdir(self._layout.locks))
-        return sorted({*_beats(self._layout), *(match["worker"] for match in found if match)})
+        names = waited_out(lambda: os.listdir(self._layout.locks))
+        found = filter(None, map(_LOCK.fullmatch, names))
+        return sorted({*_beats(self._layout), *(each["worker"] or each["tried"] for each in found)})
 
     def dead(self, worker: str) -> bool:
         """Return whether WORKER is dead, as far as we have seen."""
@@ -213,7 +227,7 @@ class Census:
                 beat = _beats(self._layout).get(worker)
                 sight = self._sights[worker] = _Sight(beat, time.monotonic())
             silence, beat = sight.silence, sight.beat
-        if beat is None and not path.exists():
+        if beat is None and not waited_out(path.exists):
             return True
         if not _may_run(worker) or silence >= _SILENCE_SECONDS:
             return silence >= self._lease or locks.is_free(path)
@@ -225,6 +239,12 @@ class Census:
         with self._mutex:
             sight = self._sights.get(worker)
         return not dead and sight is not None and not sight.alive
+
+    def stop(self, worker: str) -> bool:
+        """Make WORKER, which is dead, unable to believe that it lives; False if it does live."""
+        with self._mutex:
+            sight = self._sights.get(worker)
+        return remove_beats(self._layout, worker, sight.beat if sight else None)
 
     def forget(self, worker: str) -> None:
         """Note that WORKER is buried."""
@@ -252,21 +272,30 @@ def _may_run(worker: str) -> bool:
     return state not in ("Z", "X")
 
 
-def remove_beats(layout: Layout, worker: str) -> None:
-    """Make WORKER, which is dead, unable to believe that it lives."""
-    for name in os.listdir(layout.workers):
-        if (match := _BEAT.fullmatch(name)) and match["worker"] == worker:
-            (layout.workers / name).unlink(missing_ok=True)
+def remove_beats(layout: Layout, worker: str, known: int | None = None) -> bool:
+    """Make WORKER unable to believe that it lives; False if its heart beats on after beat KNOWN.
+
+    It may do so at any moment: only a listing without any beat says that it cannot any more.
+    """
+    for _ in range(_LOOKS):
+        beat = _beats(layout).get(worker)
+        if beat is None:
+            return True
+        if known is not None and beat > known:
+            return False
+        known = beat
+        lost_reply.unlink(beat_path(layout, worker, beat))
+    return False
 
 
 def remove_lock(layout: Layout, worker: str) -> None:
     """Remove the lock file of WORKER, which is dead and whose name is never used again."""
     path = lock_path(layout, worker)
-    locks.tried_link(path).unlink(missing_ok=True)
+    lost_reply.unlink(locks.tried_link(path))
     taken = locks.lock(path)
     # Removed while we hold it, so that a worker just coming to life notices.
-    free = path.exists() and locks.try_lock(taken)
-    path.unlink(missing_ok=True)
+    free = waited_out(path.exists) and locks.try_lock(taken)
+    lost_reply.unlink(path)
     if free:
         with suppress(OSError):
             taken.release()

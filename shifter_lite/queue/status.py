@@ -23,6 +23,7 @@ from shifter_lite import durable
 from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
 from shifter_lite.request import Status
+from shifter_lite.transient import TRANSIENT, waited_out
 
 CANCEL = "cancel"
 _NAME = re.compile(r"[0-9]{6}\.json")
@@ -32,10 +33,9 @@ _LARGEST = 65536
 _MOST_NAMES = 64
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _LOOKS = 20
-# For how many seconds a filesystem may say this of what was there, and mean it not.
-_PASSING = dict.fromkeys(
-    (errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN), 60.0
-) | {errno.ENOENT: 2.0}
+# For how many seconds a filesystem may say this of what was there, and mean it not: whoever waits
+# for a build can wait for a server.  GlusterFS says EACCES while one of its bricks is away.
+_PASSING = dict.fromkeys(TRANSIENT | {errno.EACCES}, 60.0) | {errno.ENOENT: 2.0}
 
 
 class Reporter:
@@ -138,7 +138,7 @@ def read(layout: Layout, name: str, uid: int | None = None) -> Status:
     for _ in range(_LOOKS):
         # What was just listed may be gone: newer ones have come.
         with suppress(FileNotFoundError):
-            return _read(layout.status / name, uid)
+            return waited_out(lambda: _read(layout.status / name, uid))
     return _read(layout.status / name, uid)
 
 
@@ -147,21 +147,21 @@ def _read(path: Path, uid: int | None) -> Status:
         return _newest(fd) or Status(state="PENDING")
 
 
-def follow(layout: Layout, name: str) -> Iterator[Status]:
+def follow(layout: Layout, name: str, *, seen: bool = False) -> Iterator[Status]:
     """Yield the newest status of our request NAME, again and again, the last when it has ended.
 
     Pauses grow with the time that is waited.  What the filesystem says is borne for a
-    while, if it may pass; raises what ``read`` raises otherwise.
+    while, if it may pass; raises what ``read`` raises otherwise.  Of a request that was never
+    SEEN, the first error is believed.
     """
     started = well = time.monotonic()
-    seen = False
     while True:
         try:
             status = read(layout, name)
         except OSError as error:
             patience = _PASSING.get(error.errno or 0, 0.0)
             # Of what was never there, there is nothing to wait for.
-            absent = error.errno == errno.ENOENT and not seen
+            absent = error.errno in (errno.ENOENT, errno.EACCES) and not seen
             if absent or time.monotonic() - well > patience:
                 raise
         else:
@@ -175,8 +175,12 @@ def follow(layout: Layout, name: str) -> Iterator[Status]:
 
 def ask_to_stop(layout: Layout, name: str) -> None:
     """Tell the worker that has our request NAME that nobody wants it; raises what ``read`` does."""
-    with _opened(layout.status / name, os.geteuid()) as fd, suppress(FileExistsError):
-        _write_at(fd, CANCEL, b"", last=False)
+
+    def ask() -> None:
+        with _opened(layout.status / name, os.geteuid()) as fd, suppress(FileExistsError):
+            _write_at(fd, CANCEL, b"", last=False)
+
+    waited_out(ask)
 
 
 def forget(layout: Layout, name: str, until: float = float("inf")) -> None:
@@ -187,7 +191,7 @@ def forget(layout: Layout, name: str, until: float = float("inf")) -> None:
     """
     for left in reversed(range(_LOOKS)):
         try:
-            _forget(layout.status / name, until)
+            waited_out(lambda: _forget(layout.status / name, until))
         except OSError as error:
             # A worker that sweeps saw no answer any more, and took it for lost.
             filled = error.errno in (errno.ENOTEMPTY, errno.EEXIST)

@@ -17,6 +17,7 @@ from shifter_lite.errors import BadRequest, Damaged
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
 from shifter_lite.request import Request, Status, is_request_name
+from shifter_lite.transient import waited_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +49,12 @@ def open_requests(layout: Layout, store: str) -> Iterator[Open]:
 
 def is_open(layout: Layout, name: str) -> bool:
     """Return whether the request NAME waits or is worked on."""
-    if (layout.submitted / name).exists():
+    waiting = layout.submitted / name
+    if waited_out(waiting.exists):
         return True
-    claimed = any(each.startswith(f"{name}.") for each in os.listdir(layout.claimed))
+    names = waited_out(lambda: os.listdir(layout.claimed))
     # It may have been handed back meanwhile.
-    return claimed or (layout.submitted / name).exists()
+    return any(each.startswith(f"{name}.") for each in names) or waited_out(waiting.exists)
 
 
 def _open(layout: Layout, path: Path, name: str, worker: str, store: str) -> Open:

@@ -215,9 +215,7 @@ class Worker:
         FENCE keeps what they may still be about to publish from being published.
         """
         claims = claim.claimed(self._layout)
-        dead = {worker for _, worker in claims if self.census.dead(worker)}
-        for worker in dead:
-            presence.remove_beats(self._layout, worker)
+        dead = self._stopped({worker for _, worker in claims})
         if dead:
             self.attendant.check()
             fence()
@@ -244,14 +242,16 @@ class Worker:
         busy = {worker for _, worker in claim.claimed(self._layout)}
         builders = marks.makers(self._layout)
         idle = {*self.census.workers(), *builders} - busy
-        dead = {worker for worker in idle if self.census.dead(worker)}
-        for worker in dead:
-            presence.remove_beats(self._layout, worker)
+        dead = self._stopped(idle)
         if dead & builders:
             self.attendant.check()
             fence()
         for worker in dead:
             self._bury(worker)
+
+    def _stopped(self, workers: set[str]) -> set[str]:
+        """Return those of WORKERS that are dead, and cannot believe any more that they live."""
+        return {each for each in workers if self.census.dead(each) and self.census.stop(each)}
 
     def _bury(self, worker: str) -> None:
         marks.remove(self._layout, worker)
