@@ -182,6 +182,11 @@ def test_a_request_that_has_a_field_twice_is_refused(twice: str) -> None:
         {"more": [[[]]]},
         {"v": 2, "path": "/a"},
         {"v": 2, "path": "/a", "ref": "", "more": ""},
+        {"refresh": True},
+        {"v": 3},
+        *({"v": 3, "refresh": each} for each in (False, 1, "true", None)),
+        {"v": 3, "refresh": True, "path": "/a", "ref": ""},
+        {"v": 2, "path": "/a", "ref": "", "refresh": True},
     ],
 )
 def test_a_request_with_a_field_that_its_version_has_not_is_refused(
@@ -189,6 +194,14 @@ def test_a_request_with_a_field_that_its_version_has_not_is_refused(
 ) -> None:
     with pytest.raises(BadRequest, match="a field too many, or lacks one"):
         Request._parse(said(fields).encode())
+
+
+def test_a_request_that_insists_on_its_registry_is_of_a_version_of_its_own() -> None:
+    text = said({"v": 3, "refresh": True})
+    insisting = Request._parse(text.encode())
+    assert insisting.refresh
+    assert json.loads(insisting.to_bytes()) == json.loads(text)
+    assert not Request._parse(said().encode()).refresh
 
 
 @pytest.mark.parametrize(
