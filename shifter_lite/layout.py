@@ -31,6 +31,9 @@ TREE = (
     ),
     Place("index", 0o755, "worker", "images.GENERATION.cdb: what compute nodes read"),
     Place(
+        "confirmed", 0o755, "worker", "HASH: empty; when a registry has confirmed what a name means"
+    ),
+    Place(
         "cache/blobs", 0o750, "worker", "AA/DIGEST, a layer as it came; DIGEST.toc, its contents"
     ),
     Place("workers", 0o755, "worker", "WORKER.NNNNNNNNNN: heartbeats, for all to see"),
@@ -90,6 +93,11 @@ class Layout:
     def index(self) -> Path:
         """The generations of the index."""
         return self.root / "index"
+
+    @property
+    def confirmed(self) -> Path:
+        """When registries have confirmed what names mean."""
+        return self.root / "confirmed"
 
     @property
     def blobs(self) -> Path:

@@ -17,6 +17,7 @@ from shifter_lite import logs, steps
 from shifter_lite.errors import BuildFailed, RegistryBusy, ShifterError, TooMany, from_oserror
 from shifter_lite.executor import order as orders
 from shifter_lite.executor.order import Job, JobLost, Submitted
+from shifter_lite.index import known
 from shifter_lite.queue import marks, status
 from shifter_lite.queue.attendant import Unwanted
 from shifter_lite.queue.batch import Batch
@@ -199,7 +200,9 @@ class Shift:
             return self._publish(self._bench, batch, self._jobs, job).id
         if fresh := steps.fresh(self._bench, batch.request):
             return fresh.id
-        return self._build(self._bench, batch, self._jobs).id
+        image_id = self._build(self._bench, batch, self._jobs).id
+        steps.confirm(self._bench, batch.request)
+        return image_id
 
     def _answer(self, batch: Batch, job: Job | None = None) -> None:
         """Answer BATCH with an image, which JOB may have built, or why there is none."""
@@ -312,6 +315,7 @@ def _tidy(bench: Bench) -> None:
     sweep(bench.layout)
     bench.worker.bury_idle(partial(steps.fence, bench))
     layout = bench.layout
+    known.forget_confirmations(layout)
     orders.tidy(layout, bench.worker.census.dead)
     for place in (layout.images, layout.blobs, layout.index):
         for path in (*place.glob(".*"), *place.glob("??/.*")):

@@ -76,6 +76,12 @@ def fresh(bench: Bench, request: Request) -> Entry | None:
     return known.fresh(bench.layout, bench.site, request.image, request.platform)
 
 
+def confirm(bench: Bench, request: Request) -> None:
+    """Note that what REQUEST has got is what its registry says now."""
+    if not request.path:
+        known.confirm(bench.layout, request.image, request.platform)
+
+
 def ready(bench: Bench, request: Request) -> Entry | None:
     """Return what the index has for REQUEST, however old, if that will do without a registry."""
     if request.path or request.refresh:

@@ -76,6 +76,38 @@ def test_a_moved_tag_is_seen_after_a_minute_or_as_soon_as_the_site_says(
     assert pulled(late, name) != third
 
 
+@needs_root
+def test_what_its_registry_has_just_confirmed_is_as_fresh_as_what_is_new(
+    run: Runner, later: Runner, faulty_registry: faulty.Registry, name: str
+) -> None:
+    image_id = pulled(run, name)
+    assert pulled(later, name) == image_id
+    assert asked(faulty_registry) == 2
+    faulty_registry.add("x", "1", demo(b"new"))
+    other = on_host(run, "other", run.store, clock=_HOUR + 30)
+    assert pulled(later, name) == pulled(other, name) == image_id
+    assert asked(faulty_registry) == 2
+    # Neither under another name, nor for long.
+    faulty_registry.add("x", "2", demo())
+    pulled(later, name.replace("x:1", "x:2"))
+    assert len(faulty_registry.asked("manifests/2")) == 1
+    assert pulled(on_host(run, "latest", run.store, clock=_HOUR + 90), name) != image_id
+    assert sorted(os.listdir(run.store / "index")) == [f"images.{n:010}.cdb" for n in (1, 2, 3)]
+
+
+def test_confirmations_are_removed_once_they_make_nothing_fresh(
+    site: Runner, asker: Runner, name: str
+) -> None:
+    with running(site, "shifter-worker", "run"):
+        pulled(asker, name)
+        pulled(asker, name, "--refresh")
+    (made,) = (site.store / "confirmed").iterdir()
+    assert made.stat().st_size == 0
+    os.utime(made, (0, 0))
+    assert site("shifter-worker", "drain").returncode == 0
+    assert os.listdir(site.store / "confirmed") == []
+
+
 def test_what_was_just_pulled_needs_no_worker_and_no_request(
     site: Runner, asker: Runner, faulty_registry: faulty.Registry, name: str
 ) -> None:

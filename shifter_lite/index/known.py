@@ -6,8 +6,12 @@ worker, the worker for those who could not see it yet.
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from shifter_lite import durable
 from shifter_lite.config import Site
@@ -21,6 +25,7 @@ from shifter_lite.transient import waited_out
 
 # The domain of what never was in a registry, as with podman and buildah.
 _OF_IMPORTS = "localhost"
+_KEPT_SECONDS = 2 * 86400.0
 
 
 def known(layout: Layout, reference: Reference, platform: str) -> Entry | None:
@@ -36,8 +41,9 @@ def known(layout: Layout, reference: Reference, platform: str) -> Entry | None:
 def fresh(layout: Layout, site: Site, reference: Reference, platform: str) -> Entry | None:
     """Return what is known of REFERENCE if that answers a pull without its registry.
 
-    It does for some seconds after it was pulled; by a clock behind the worker's it does not.
-    What was imported is in no registry, unless SITE has one that is called like that.
+    It does for some seconds after it was pulled or its registry confirmed it; by a clock that is
+    behind the worker's it does not.  What was imported is in no registry, unless SITE has one that
+    is called like that.
     """
     is_import = (
         reference.domain == _OF_IMPORTS and not site.registries.find(reference.repository)[0]
@@ -45,9 +51,45 @@ def fresh(layout: Layout, site: Site, reference: Reference, platform: str) -> En
     if not is_import and site.pull_fresh_seconds == 0:
         return None
     entry = known(layout, reference, platform)
-    if entry and (is_import or 0 <= time.time() - entry.time < site.pull_fresh_seconds):
+    if entry and (is_import or _age(layout, reference, platform, entry) < site.pull_fresh_seconds):
         return entry
     return None
+
+
+def _age(layout: Layout, reference: Reference, platform: str, entry: Entry) -> float:
+    """Return how many seconds ago REFERENCE, which has ENTRY, was pulled or confirmed."""
+    now = time.time()
+    times = [float(entry.time)]
+    with suppress(OSError):
+        times.append(_confirmation(layout, reference, platform).stat().st_mtime)
+    return min((now - each for each in times if each <= now), default=math.inf)
+
+
+def confirm(layout: Layout, reference: Reference, platform: str) -> None:
+    """Note that its registry has just said what REFERENCE is for PLATFORM: what the index says.
+
+    In the index that would be a generation for each pull.
+    """
+    now = time.time()
+    path = _confirmation(layout, reference, platform)
+    # Without it the registry is asked once more.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644))
+        os.utime(path, (now, now))
+
+
+def forget_confirmations(layout: Layout) -> None:
+    """Remove what is too old to make anything fresh."""
+    oldest = time.time() - _KEPT_SECONDS
+    for path in layout.confirmed.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+def _confirmation(layout: Layout, reference: Reference, platform: str) -> Path:
+    name = hashlib.sha256(f"{reference} {platform}".encode()).hexdigest()
+    return layout.confirmed / name[:32]
 
 
 def _is_whole(layout: Layout, entry: Entry) -> bool:
