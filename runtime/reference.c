@@ -223,10 +223,27 @@ static void cut(struct piece *rest, const char *mark, struct piece *tail)
     rest->length = at;
 }
 
+/* Cut the port off `domain`, a valid one, without the zeros before it: 0443 is the port 443. */
+static struct piece cut_port(struct piece *domain)
+{
+    size_t start = domain->length;
+    struct piece port;
+
+    while (start > 0 && is_digit(domain->start[start - 1]))
+        start--;
+    if (start == 0 || start == domain->length || domain->start[start - 1] != ':')
+        return (struct piece){"", 0};
+    port = drop(*domain, start);
+    domain->length = start;
+    while (port.length > 1 && port.start[0] == '0')
+        port = drop(port, 1);
+    return port;
+}
+
 int reference_normalise(const char *text, char key[REFERENCE_MAX])
 {
     struct piece rest = {text, strlen(text)};
-    struct piece domain = {"docker.io", strlen("docker.io")}, first, tag, digest;
+    struct piece domain = {"docker.io", strlen("docker.io")}, first, tag, digest, port;
     const char *library;
     int length;
 
@@ -253,9 +270,10 @@ int reference_normalise(const char *text, char key[REFERENCE_MAX])
         tag = (struct piece){"latest", strlen("latest")};
     if (digest.start != NULL)
         tag = digest;
-    length = snprintf(key, REFERENCE_MAX, "%.*s/%s%.*s%c%.*s", (int)domain.length, domain.start,
-                      library, (int)rest.length, rest.start, digest.start != NULL ? '@' : ':',
-                      (int)tag.length, tag.start);
+    port = cut_port(&domain);
+    length = snprintf(key, REFERENCE_MAX, "%.*s%.*s/%s%.*s%c%.*s", (int)domain.length, domain.start,
+                      (int)port.length, port.start, library, (int)rest.length, rest.start,
+                      digest.start != NULL ? '@' : ':', (int)tag.length, tag.start);
     return length > 0 && length < REFERENCE_MAX ? 0 : -1;
 }
 

@@ -25,6 +25,8 @@ _OTHER_DIGEST = re.compile(r"(sha384|sha512):[0-9a-f]+")
 _ID = re.compile(r"[0-9a-f]{64}")
 # So much of an id may stand for it, where it is that of one image only.
 _ID_PREFIX = re.compile(r"id:[0-9a-f]{4,63}")
+# One port has one name: what is said of the one holds for the others.
+_ZEROS_OF_PORT = re.compile(r":0+(?=[0-9]+\Z)")
 # Of a path, and of a domain.
 _LONGEST = 255
 
@@ -92,6 +94,7 @@ class Reference:
         if domain == "docker.io" and "/" not in path:
             path = f"library/{path}"
         _check(text, domain, path)
+        domain = _ZEROS_OF_PORT.sub(":", domain)
         return cls(domain, path, "" if digest else tag or "latest", digest)
 
     @property
