@@ -46,7 +46,7 @@ def read_file(path: str, repository: str) -> Login:
     """Return the login for REPOSITORY in the site's file at PATH; raises BadConfig."""
     text = _text(Path(path), secret=True)
     if text.lstrip().startswith("{"):
-        found = find(_json(path, text), repository)
+        found = _found(path, text, repository)
         if isinstance(found, Login):
             return found
         why = found.why if found else "it has none"
@@ -68,7 +68,7 @@ def own(environ: Mapping[str, str], repository: str) -> Login | Unusable | None:
             text = _text(path, secret=False)
         except FileNotFoundError:
             continue
-        found = find(_json(str(path), text), repository)
+        found = _found(str(path), text, repository)
         if isinstance(found, Login):
             return found
         unusable = unusable or found
@@ -114,6 +114,22 @@ def _text(path: Path, *, secret: bool) -> str:
     raise BadConfig(f"{str(path)!r} is no login", hint=_FORM)
 
 
+class _Undecodable(ValueError):
+    """The entry of this name has a login that cannot be decoded."""
+
+
+def _found(path: str, text: str, repository: str) -> Login | Unusable | None:
+    """Return what TEXT, of a file of docker's at PATH, has for REPOSITORY; raises BadConfig."""
+    try:
+        return find(_json(path, text), repository)
+    except _Undecodable as entry:
+        # Neither what stands there nor the chain of errors, which quotes it.
+        raise BadConfig(
+            f"{path!r}: the login of the entry {str(entry)!r} cannot be decoded",
+            hint=f"log in again: podman login {entry}; 'auth' is USER:PASSWORD in base64",
+        ) from None
+
+
 def _json(path: str, text: str) -> dict[str, Any]:
     # Neither the words of json nor the chain of its errors: they quote what they stumble over.
     try:
@@ -126,11 +142,14 @@ def _json(path: str, text: str) -> dict[str, Any]:
 
 
 def find(content: dict[str, Any], repository: str) -> Login | Unusable | None:
-    """Return the login for REPOSITORY: the entry of the longest name that it begins with."""
-    entries = {_key(name): entry for name, entry in _table(content, "auths").items()}
+    """Return the login for REPOSITORY: the entry of the longest name that it begins with.
+
+    Raises ValueError, with the name, if that entry has a login that cannot be decoded.
+    """
+    entries = {_key(name): (name, entry) for name, entry in _table(content, "auths").items()}
     name = canonical(repository)
     while name:
-        if found := _login(entries.get(name)):
+        if found := _login(*entries.get(name, (name, None))):
             return found
         name = name.rpartition("/")[0]
     domain = canonical(repository).partition("/")[0]
@@ -152,23 +171,27 @@ def _key(name: str) -> str:
     return canonical(rest.partition("/")[0] if separator else name.rstrip("/"))
 
 
-def _login(entry: object) -> Login | Unusable | None:
+def _login(name: str, entry: object) -> Login | Unusable | None:
     match entry:
         case {"identitytoken": str(token)} if token:
             return Unusable("the login is an identity token: not supported")
         case {"auth": str(encoded)} if encoded:
-            with_password = _decoded(encoded)
+            return _decoded(name, encoded)
         case {"username": str(user), "password": str(password)}:
-            with_password = f"{user}:{password}"
-        case _:
-            return None
-    user, colon, password = with_password.partition(":")
-    # docker once filled the password up with NULs.
-    return Login(user, password.rstrip("\0")) if user and colon else None
+            return Login(user, password) if user else None
+    return None
 
 
-def _decoded(encoded: str) -> str:
+def _decoded(name: str, encoded: str) -> Login:
+    """Return the login that the entry NAME has ENCODED, as docker and podman decode it."""
     try:
-        return base64.b64decode(encoded, validate=True).decode()
+        # Lines of 76 characters are what base64(1) writes.
+        data = base64.b64decode(re.sub(r"[\r\n]", "", encoded), validate=True)
     except ValueError:
-        return ""
+        raise _Undecodable(name) from None
+    # A password is bytes: what is not UTF-8 is sent as it stands there.
+    user, colon, password = data.decode(errors="surrogateescape").partition(":")
+    if not user or not colon:
+        raise _Undecodable(name)
+    # docker once filled the password up with NULs.
+    return Login(user, password.rstrip("\0"))

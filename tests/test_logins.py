@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +102,6 @@ def test_a_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: 
         "bob:pw\nalice:pw",
         "{",
         '{"auths": 5}',
-        '{"auths": {"x.org": {"auth": "%%%"}}}',
-        '{"auths": {"x.org": {"auth": "Ym9i"}}}',
-        '{"auths": {"x.org": {"auth": "é"}}}',
         '{"auths": {"x.org": 7}}',
         "x" * (2 << 20),
         '{"a":' * 99999,
@@ -199,7 +198,55 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_any_json_holds_a_login_or_none(content: object) -> None:
+def test_any_json_holds_a_login_or_none_or_a_broken_one(content: object) -> None:
     content = {"auths": content, "credHelpers": content, "credsStore": content}
-    found = logins.find(content, "a.org/x")
-    assert found is None or isinstance(found, Login | Unusable)
+    with suppress(ValueError):
+        found = logins.find(content, "a.org/x")
+        assert found is None or isinstance(found, Login | Unusable)
+
+
+def encoded(login: bytes) -> str:
+    return base64.b64encode(login).decode()
+
+
+WRAPPED = encoded(b"bob:" + b"x" * 100)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_login_in_lines_is_read_as_podman_reads_it(tmp_path: Path, end: str) -> None:
+    entry = {"auth": f"{WRAPPED[:76]}{end}{WRAPPED[76:]}{end}"}
+    path = written(tmp_path / "auth.json", {"auths": {"a.org": entry}})
+    assert logins.own({"REGISTRY_AUTH_FILE": path}, "a.org/x") == Login("bob", "x" * 100)
+    assert logins.read_file(path, "a.org/x") == Login("bob", "x" * 100)
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        "ghp_abcdef123",
+        "Ym9i",
+        encoded(b":secret"),
+        WRAPPED[:-1],
+        f" {WRAPPED}",
+        "%%%",
+        "é",
+        "=" * 9,
+    ],
+)
+@pytest.mark.parametrize("name", ["a.org", "https://a.org/v1/", "a.org/x"])
+def test_a_login_that_cannot_be_decoded_is_an_error_that_names_file_and_entry(
+    tmp_path: Path, auth: str, name: str
+) -> None:
+    # What another file has is not taken in its place, as podman does not.
+    written(tmp_path / ".docker/config.json", {"auths": {"a.org": {"auth": WRAPPED}}})
+    content = {"auths": {name: {"auth": auth}, "b.org": {"auth": WRAPPED}}}
+    path = written(tmp_path / ".config/containers/auth.json", content)
+    environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    for read in (partial(logins.own, environ), partial(logins.read_file, path)):
+        with pytest.raises(BadConfig, match="cannot be decoded") as caught:
+            read("a.org/x")
+        assert f"{path!r}: the login of the entry {name!r}" in str(caught.value)
+        assert f"podman login {name}" in caught.value.hint
+        assert caught.value.__cause__ is None
+        assert auth not in f"{caught.value} {caught.value.hint}".replace(name, "")
+        assert read("b.org/x") == Login("bob", "x" * 100)
