@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -22,6 +23,9 @@ from shifter_lite.reference import is_domain, is_path
 EVERY = "*"
 _ADDRESS = re.compile(r"(https?)://([^/@?#\\\s]+)(?:/([^?#\\\s]*?))?/?")
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]+))?")
+# Every way in which inet_aton(3), and so getaddrinfo(3), reads an IPv4 address.
+_OLD_IPV4 = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}")
 # Other names of a registry: what is said of the one holds for the others.
 _ALIASES = {"index.docker.io": "docker.io", "registry-1.docker.io": "docker.io"}
 _MOST_CONNECTIONS = 64
@@ -68,8 +72,11 @@ class Rules:
     """How one registry is asked; every field is a key of its table.
 
     ``mirrors`` are asked first, in order.  ``location`` is asked in the registry's place.
-    ``blocked``: nobody asks it.  ``ca_file`` is trusted beside the system's authorities.
-    ``insecure`` is whether plain http will do; by default on this host only.
+    ``blocked``: no worker asks it, by redirects neither.  ``ca_file`` is trusted beside the
+    system's authorities.  ``insecure`` is whether plain http will do; by default on this host,
+    and where a registry redirects for a layer, only.
+    ``private`` is whether it may have an address that is not public; by default if it has a table.
+    If true in its own table, public registries may redirect there.
     ``login_file`` holds USER:PASSWORD, or is a config.json of docker's.
     ``connections`` is how many layers are brought at once.
     """
@@ -79,6 +86,7 @@ class Rules:
     blocked: bool = False
     ca_file: str = ""
     insecure: bool | None = None
+    private: bool | None = None
     login_file: str = ""
     connections: int = 4
 
@@ -101,14 +109,63 @@ class Registries:
             if name in self.tables:
                 return kept, self.tables[name]
             name, kept = name.rpartition("/")[0], kept.rpartition("/")[0]
-        return "", self.tables.get(EVERY, Rules())
+        return "", self.of_all()
+
+    def of_all(self) -> Rules:
+        """Return the rules for all that have no table of their own."""
+        return self.tables.get(EVERY, Rules())
+
+    def of_host(self, host: str) -> Rules | None:
+        """Return the rules of HOST's table; plain ones if it is named otherwise; else None.
+
+        A table of a part of it names it, unless that is blocked, and so does an address.
+        """
+        host = canonical(host)
+        if host in self.tables:
+            return self.tables[host]
+        return Rules() if host in self._named() else None
+
+    def blocks(self, host: str) -> bool:
+        """Return whether the site forbids to ask HOST for anything."""
+        return (self.of_host(host) or self.of_all()).blocked
+
+    def _named(self) -> Iterator[str]:
+        """Yield the hosts that the site names without a table for the whole of them."""
+        for name, rules in self.tables.items():
+            if name != EVERY and not rules.blocked:
+                yield name.partition("/")[0]
+            for address in (*rules.mirrors, *filter(None, [rules.location])):
+                yield canonical(address.host)
 
 
 def canonical(repository: str) -> str:
     """Return the one name that REPOSITORY has in tables, however its registry is written."""
     domain, slash, path = repository.partition("/")
-    domain = domain.lower().removesuffix(":443")
+    domain = _canonical_host(domain.lower())
     return f"{_ALIASES.get(domain, domain)}{slash}{path}"
+
+
+def _canonical_host(domain: str) -> str:
+    match = _HOST_AND_PORT.fullmatch(domain)
+    if match is None:
+        return domain
+    host, port = match[1].removesuffix("."), int(match[2] or 443)
+    if host.startswith("["):
+        host = _canonical_ipv6(host)
+    elif _OLD_IPV4.fullmatch(host):
+        try:
+            host = str(IPv4Address(socket.inet_aton(host)))
+        except OSError:
+            return domain
+    return host if port == 443 else f"{host}:{port}"
+
+
+def _canonical_ipv6(host: str) -> str:
+    try:
+        address = IPv6Address(host[1:-1])
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped) if address.ipv4_mapped else f"[{address}]"
 
 
 def is_loopback(host: str) -> bool:
@@ -168,7 +225,7 @@ def _value(where: str, key: str, value: Any) -> Any:
             return tuple(_address(where, key, text) for text in texts)
         case "location", str(text):
             return _address(where, key, text)
-        case (("blocked" | "insecure"), bool()):
+        case (("blocked" | "insecure" | "private"), bool()):
             return value
         case (("ca_file" | "login_file"), str(path)) if os.path.isabs(path):
             return path
@@ -180,6 +237,7 @@ def _value(where: str, key: str, value: Any) -> Any:
         "connections": f"a number from 1 to {_MOST_CONNECTIONS}",
         "blocked": "true or false",
         "insecure": "true or false",
+        "private": "true or false",
     }
     raise BadConfig(f"{where}: {key} = {value!r} is not {kinds.get(key, 'an absolute path')}")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from shifter_lite import durable, identity, logs
+from shifter_lite import durable, identity, logs, store
 from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
@@ -62,7 +62,9 @@ def own_logins(bench: Bench, request: Request) -> FindLogin | None:
 def opened(bench: Bench, request: Request) -> Iterator[Source]:
     """Yield where the image is that REQUEST asks for; raises NotFound, Denied or BadImage."""
     if not request.path:
-        with Registry(request.image, bench.site.registries, own_logins(bench, request)) as source:
+        shared = store.is_shared(bench.layout)
+        own = own_logins(bench, request)
+        with Registry(request.image, bench.site.registries, own, shared=shared) as source:
             yield source
         return
     with local.opened(request.path, request.uid, request.ref, request.image) as found:

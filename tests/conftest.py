@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.helpers import debian, faulty, gluster, users
+from tests.helpers import debian, etc, faulty, gluster, users
 from tests.helpers import registry as registries
 from tests.helpers.ends import Ends
 from tests.helpers.lying import Liar
@@ -149,13 +149,17 @@ def site(service: User, workdir: Path) -> Runner:
     return made_site(service, workdir)
 
 
-def made_site(service: User, place: Path) -> Runner:
-    """Make a store in PLACE that all may ask; return what runs programs on it as SERVICE."""
+def made_site(service: User, place: Path, config: str = etc.ASKS_THIS_HOST) -> Runner:
+    """Make a store in PLACE that all may ask; return what runs programs on it as SERVICE.
+
+    CONFIG is its ``shifter_lite.toml``.
+    """
     place.chmod(0o755)
     home = place / "service"
     home.mkdir(exist_ok=True)
     os.chown(home, service.uid, service.gid)
-    runner = Runner(user=service, home=home, store=home / "store")
+    prefix = (*etc.over(place / "etc", config), *service.prefix)
+    runner = Runner(user=replace(service, prefix=prefix), home=home, store=home / "store")
     done = runner("shifter-admin", "init")
     assert done.returncode == 0, done.stderr
     return runner

@@ -28,7 +28,7 @@ def store(user: User) -> Iterator[Path]:
     with users.directory(user, _PLACE) as home:
         made = home / "store"
         subprocess.run(
-            _command(user, "shifter-admin", made, "init"),
+            _command(user, "shifter-admin", made, "init", "--private"),
             env=_environment(home),
             check=True,
             capture_output=True,

@@ -1,11 +1,13 @@
 """Tokens and passwords: asked for, renewed, and sent nowhere but where they belong."""
 
+import base64
 import json
 import logging
 import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from shifter_lite.errors import BadConfig, Denied, RegistryBusy, ShifterError
 from shifter_lite.logins import Login, Unusable
 from shifter_lite.reference import Reference
 from tests.conftest import Runner
-from tests.helpers import certificates, faulty, images
+from tests.helpers import certificates, etc, faulty, images
 from tests.helpers.faulty import Answer, Basic, Cut, Raw, Redirect, Stall, Token
 
 QUICK = Patience(
@@ -230,6 +232,16 @@ def test_a_login_is_given_where_it_is_asked_for(served: faulty.Registry) -> None
     assert [each.authorization for each in served.requests].count("") == 1
 
 
+def test_a_password_that_is_no_utf_8_is_sent_as_it_stands(
+    served: faulty.Registry, tmp_path: Path
+) -> None:
+    coded = base64.b64encode(b"bob:p\xe9").decode()
+    served.auth = Basic("bob:never")
+    path = login_file(tmp_path / "auth", json.dumps({"auths": {served.address: {"auth": coded}}}))
+    refused(served, Denied, "401", tables={served.address: {"login_file": path}})
+    assert served.requests[-1].authorization == f"Basic {coded}"
+
+
 def test_nobody_is_asked_for_a_login_that_the_registry_does_not_want(
     served: faulty.Registry,
 ) -> None:
@@ -258,7 +270,9 @@ def test_a_login_follows_no_redirect(served: faulty.Registry) -> None:
         served.auth = Basic(f"{USER}:{PASSWORD}")
         for digest in IMAGE.blobs:
             served.fault(digest, Redirect(other.address))
-        refused(served, Denied, "by way of another host", find_own=own)
+        told = refused(served, RegistryBusy, f"leads to {other.address!r}", find_own=own)
+        # It is not the registry's login that is missing.
+        assert "login" not in told
         assert other.requests
         assert {each.authorization for each in other.requests} == {""}
 
@@ -270,9 +284,14 @@ def test_a_login_follows_no_redirect_of_the_token_service(served: faulty.Registr
         served.auth = Token(login=f"{USER}:{PASSWORD}")
         location = {"Location": f"http://{other.address}/token?service=faulty"}
         served.fault("token", Answer(307, headers=location))
-        assert pull(served, find_own=own) == IMAGE.blobs
-        assert len(other.requests) == 1
-        assert {each.authorization for each in other.requests} == {""}
+        refused(served, Denied, "redirects to another host", find_own=own)
+        assert other.requests == []
+
+
+def test_a_redirect_of_the_token_service_to_itself_is_followed(served: faulty.Registry) -> None:
+    served.auth = Token(login=f"{USER}:{PASSWORD}")
+    served.fault("token", Answer(307, headers={"Location": "/token?service=faulty"}), times=1)
+    assert pull(served, find_own=own) == IMAGE.blobs
 
 
 def test_a_token_service_may_be_elsewhere(served: faulty.Registry) -> None:
@@ -396,9 +415,13 @@ def test_a_users_own_login_brings_nothing_into_a_store_of_others(
 ) -> None:
     faulty_registry.auth = Basic("alice:secret")
     name = faulty_registry.add("x", "1", images.image([images.layer([images.file("a")])]))
+    prefix = (*etc.over(run.home / "etc", etc.ASKS_THIS_HOST), *run.user.prefix)
+    run = replace(run, user=replace(run.user, prefix=prefix))
     assert run("shifter-admin", "init").returncode == 0
     config = run.home / "auth.json"
     entry = {"username": "alice", "password": "secret"}
     config.write_text(json.dumps({"auths": {faulty_registry.address: entry}}))
     env = {"REGISTRY_AUTH_FILE": str(config)}
-    assert run("shifterimg", "pull", name, env=env).returncode == 77
+    done = run("shifterimg", "pull", name, env=env)
+    assert done.returncode == 77
+    assert "takes a login" in done.stderr

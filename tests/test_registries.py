@@ -457,14 +457,53 @@ def test_a_server_that_speaks_no_tls_is_believed_its_400(
         pull(name)
 
 
-def test_a_redirect_never_leads_out_of_tls(
+def test_a_layer_that_its_digest_proves_may_come_without_tls_unless_the_site_forbids_it(
     authority: Authority, tls: faulty.Registry, faulty_registry: faulty.Registry
 ) -> None:
     faulty_registry.add("x", "1", IMAGE)
-    tls.fault(LAYER, faulty.Redirect(faulty_registry.address))
+    tls.auth = faulty.Token()
+    tls.realm = f"https://{named(tls, 'registry.test')}/token"
+    for digest in IMAGE.blobs:
+        tls.fault(digest, faulty.Redirect(faulty_registry.address))
     address = named(tls, "registry.test")
-    with pytest.raises(RegistryBusy, match="redirects from https to 'http'"):
+    table = {"ca_file": str(authority.path)}
+    with pytest.raises(Denied, match="redirects from https to 'http'") as caught:
+        pull(f"{address}/x:1", {address: {**table, "insecure": False}})
+    assert "insecure = false" in caught.value.hint
+    assert faulty_registry.requests == []
+    assert pull(f"{address}/x:1", {address: table}) == IMAGE.blobs
+    assert {each.authorization for each in faulty_registry.requests} == {""}
+
+
+def test_a_port_without_tls_is_another_server_than_the_same_port_with_tls(
+    authority: Authority, tls: faulty.Registry
+) -> None:
+    tls.auth = faulty.Token()
+    address = named(tls, "registry.test")
+    tls.realm = f"https://{address}/token"
+    tls.fault(LAYER, faulty.Redirect(address))
+    with pytest.raises(RegistryBusy, match="leads to"):
         pull(f"{address}/x:1", {address: {"ca_file": str(authority.path)}})
+
+
+@pytest.mark.parametrize("insecure", [None, True, False])
+@pytest.mark.parametrize("what", ["1", "token"])
+def test_manifests_and_tokens_never_come_out_of_tls(
+    authority: Authority,
+    tls: faulty.Registry,
+    faulty_registry: faulty.Registry,
+    what: str,
+    insecure: bool | None,
+) -> None:
+    faulty_registry.add("x", "1", IMAGE)
+    address = named(tls, "registry.test")
+    tls.auth, tls.realm = faulty.Token(), f"https://{address}/token"
+    tls.fault(what, faulty.Redirect(faulty_registry.address))
+    table: dict[str, Any] = {"ca_file": str(authority.path)}
+    if insecure is not None:
+        table["insecure"] = insecure
+    with pytest.raises(Denied, match="redirects"):
+        pull(f"{address}/x:1", {address: table})
     assert faulty_registry.requests == []
 
 

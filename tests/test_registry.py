@@ -3,9 +3,11 @@
 import gzip
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -279,7 +281,7 @@ def test_a_part_that_begins_too_early_or_ends_too_early_will_do(
 
 def test_a_part_of_a_blob_of_another_size_is_refused(served: faulty.Registry) -> None:
     served.fault(LAYER, raw(f"206 Partial Content\r\nContent-Range: bytes 9-9/{SIZE + 1}", b"x"))
-    with pytest.raises(BadImage, match=f"has {SIZE + 1} bytes, not {SIZE}"):
+    with pytest.raises(BadImage, match=f"the wrong size: not {SIZE} bytes"):
         read_all(client(served), layer_of(), 9)
 
 
@@ -449,12 +451,147 @@ def test_an_address_of_the_store_that_has_expired_is_asked_for_again(
     assert len(served.asked(LAYER)) == 3
 
 
-def test_a_store_that_never_lets_us_in_denies(
-    served: faulty.Registry, store: faulty.Registry
+FOUND = (
+    Answer(403, b'{"errors":[{"code":"SECRET"}]}'),
+    Answer(404),
+    Answer(400, b"an internal page"),
+    Answer(418),
+    Answer(503, headers={"Retry-After": "86399"}),
+    Answer(401, headers={"WWW-Authenticate": 'Basic realm="internal"'}),
+    Raw(b"SSH-2.0-internal\r\n"),
+    Raw(b"", "reset"),
+)
+
+
+def test_what_is_found_at_another_host_is_not_told_to_the_user(
+    served: faulty.Registry, store: faulty.Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     served.fault(LAYER, Redirect(store.address))
-    store.fault(LAYER, Answer(403))
-    refused(served, Denied, "by way of another host", "403 Forbidden")
+    told = set()
+    for answer in FOUND:
+        store.fault(LAYER, answer)
+        error = refused(served, RegistryBusy, f"leads to {store.address!r}")
+        told.add(f"{error} {error.hint}")
+    # An open port, a closed one, a page and none: all the same.
+    served.fault(LAYER, Answer(307, headers={"Location": "http://localhost:1/x"}))
+    error = refused(served, RegistryBusy, "leads to 'localhost:1'")
+    told.add(f"{error} {error.hint}".replace("localhost:1'", f"{store.address}'"))
+    (words,) = (each.replace(store.address, "HOST").replace(served.address, "") for each in told)
+    assert not re.search("40[0-9]|503|SECRET|internal|refused|login", words)
+    # The administrator reads why.
+    reasons = [str(vars(each)["fields"]["reason"]) for each in caplog.records]
+    assert "403 Forbidden (SECRET)" in reasons
+    assert any("refused" in reason for reason in reasons)
+
+
+# As skopeo and containerd send them; what no line of a request may hold is escaped.
+ADDRESSES = {
+    b"/b%7E?sig=a%7E%2D": b"/b%7E?sig=a%7E%2D",
+    b"/b?sig=a%2fb%3d": b"/b?sig=a%2fb%3d",
+    b"/b?se=1|2^3`{4}": b"/b?se=1|2^3`{4}",
+    b'/b?cd=attachment;filename="x"': b'/b?cd=attachment;filename="x"',
+    b"/b?sig=100%": b"/b?sig=100%",
+    b"/b?": b"/b?",
+    b"/b?#part": b"/b?",
+    b"/a/../b/./c//d": b"/a/../b/./c//d",
+    "/\u00e9?\u00fc".encode(): b"/%C3%A9?%C3%BC",
+    b"/\xe9": b"/%E9",
+    b"/a b": b"/a%20b",
+    b"/b<\\>": b"/b<\\>",
+    b"": b"/",
+    b"?x=%7e": b"/?x=%7e",
+}
+
+
+@pytest.mark.parametrize(("location", "wanted"), ADDRESSES.items())
+def test_the_address_of_a_redirect_is_asked_for_as_it_was_received(
+    served: faulty.Registry, store: faulty.Registry, location: bytes, wanted: bytes
+) -> None:
+    address = f"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: http://{store.address}".encode()
+    served.fault(LAYER, Raw(address + location + b"\r\n\r\n"))
+    refused(served, RegistryBusy, "leads to")
+    assert store.requests[0].path.encode() == wanted
+
+
+@pytest.mark.parametrize(
+    ("location", "wanted"),
+    [
+        ("/x%7E?y", "/x%7E?y"),
+        ("?y=%2f", "/v2/x/blobs/{layer}?y=%2f"),
+        ("z%7e", "/v2/x/blobs/z%7e"),
+        ("../z/./q?", "/v2/x/z/q?"),
+    ],
+)
+def test_an_address_that_is_relative_is_completed_and_not_rewritten(
+    served: faulty.Registry, location: str, wanted: str
+) -> None:
+    served.fault(LAYER, Answer(307, headers={"Location": location}), times=1)
+    with suppress(ShifterError):
+        read_all(client(served), layer_of())
+    assert served.requests[1].path == wanted.replace("{layer}", LAYER)
+
+
+MANY = b"".join(b"X-Debug-%d: %s\r\n" % (n, b"y" * (n % 50)) for n in range(3000))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        MANY,
+        b"".join(b"Set-Cookie: a%d=b\r\n" % n for n in range(101)),
+        b"X-Long: " + b"y" * 200_000 + b"\r\n",
+        b"X-Folded: y\r\n content-length: 1\r\n\tContent-Encoding: gzip\r\n" * 60,
+        b"X-Long: " + b"y" * 65_529 + b"Content-Length: 1\r\n",
+    ],
+    ids=["many", "cookies", "long", "folded", "cut where a line would begin"],
+)
+def test_what_others_write_into_a_head_is_not_read(served: faulty.Registry, more: bytes) -> None:
+    for what in ("1", *IMAGE.blobs):
+        size = len(IMAGE.document if what == "1" else IMAGE.blobs[what])
+        kind = f"Content-Type: {IMAGE.media_type}" if what == "1" else "X: y"
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n{kind}\r\n".encode()
+        served.fault(what, Raw(head + more + b"\r\n{body}"))
+    assert pull(served) == IMAGE.blobs
+
+
+BY_RULE = {
+    400: "NAME_INVALID",
+    402: "PAYMENT_REQUIRED",
+    409: "BLOCKED_2",
+    412: "PROJECTPOLICYVIOLATION",
+    422: "SCAN_PENDING",
+}
+
+
+@pytest.mark.parametrize(("status", "code"), BY_RULE.items())
+def test_a_registry_that_refuses_by_a_rule_denies_in_its_own_code(
+    served: faulty.Registry, status: int, code: str
+) -> None:
+    said = {"errors": [{"code": code, "message": "your secret is 42"}]}
+    served.fault("1", Answer(status, json.dumps(said).encode()))
+    error = refused(served, Denied, f"{status} ", f"({code})")
+    assert "is it a registry" not in error.hint
+    assert "secret" not in f"{error} {error.hint}"
+
+
+@pytest.mark.parametrize("status", [402, 412, 423])
+def test_what_only_a_rule_can_mean_denies_in_whatever_words(
+    served: faulty.Registry, status: int
+) -> None:
+    served.fault("1", Answer(status, b"<html>pay first"))
+    refused(served, Denied, str(status))
+
+
+def test_what_is_no_registrys_error_is_asked_whether_it_is_one(served: faulty.Registry) -> None:
+    for said in (b"", b"no", b'{"errors": []}', b'{"errors": 5}', b"[" * 60_000, b'{"code": "A"}'):
+        served.fault("1", Answer(400, said))
+        assert "is it a registry" in refused(served, BadImage, "400").hint
+
+
+def test_a_proxy_that_wants_a_login_is_not_the_registry(served: faulty.Registry) -> None:
+    served.fault("1", Answer(407, b"who are you?"))
+    assert "proxy" in refused(served, Denied, "the proxy answered 407").hint
 
 
 def test_a_store_that_breaks_off_is_gone_on_with_by_the_registry(
@@ -526,7 +663,7 @@ NONSENSE = {
     "HTTP/0.9": Raw(b"{body}"),
     "a status that is no number": Raw(b"HTTP/1.1 xyz OK\r\n\r\n"),
     "a line without end": Raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99_999),
-    "headers without end": Raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n"),
+    "headers without end": Raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200_000 + b"\r\n"),
     "two lengths": Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
 }
 

@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from operator import le
 
 import pytest
 
@@ -112,7 +113,8 @@ def test_a_registry_that_is_closed_leaves_no_connection_and_no_thread(
     before = taken()
     for _ in range(_TIMES if use is not hears_nothing else 1):
         use(served)
-    until(lambda: taken() == before, _PATIENCE)
+    # Fewer, where the registry itself had not closed its ends when they were counted.
+    until(lambda: all(map(le, taken(), before)), _PATIENCE)
 
 
 def test_what_a_registry_took_is_free_without_the_collector(served: faulty.Registry) -> None:

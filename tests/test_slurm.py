@@ -19,7 +19,7 @@ import pytest
 from shifter_lite.errors import BadConfig
 from shifter_lite.executor import slurm as door
 from tests.conftest import Runner
-from tests.helpers import faulty, images, layouts, slurm, spool
+from tests.helpers import etc, faulty, images, layouts, slurm, spool
 from tests.helpers.faulty import Body, Drip, Stall
 from tests.helpers.processes import until
 from tests.helpers.slurm import Cluster
@@ -75,7 +75,7 @@ class Service:
     def configure(self, **keys: object) -> None:
         keys = {"poll_seconds": 0.5, **keys}
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in keys.items()]
-        text = f"poll_seconds = 0.2\n[executor]\n{''.join(lines)}"
+        text = f"poll_seconds = 0.2\n[executor]\n{''.join(lines)}{etc.ASKS_THIS_HOST}"
         (self.place / "shifter_lite.toml").write_text(text)
 
     @contextmanager

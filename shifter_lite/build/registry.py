@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from shifter_lite.build import manifest as documents
@@ -20,6 +21,7 @@ from shifter_lite.build.wire.download import Download
 from shifter_lite.build.wire.endpoint import Endpoint
 from shifter_lite.build.wire.endpoints import endpoints_of
 from shifter_lite.build.wire.patience import Patience
+from shifter_lite.build.wire.reach import Reach
 from shifter_lite.errors import BadImage, Denied, NotFound, RegistryBusy, ShifterError
 from shifter_lite.logins import FindLogin
 from shifter_lite.reference import Reference
@@ -47,15 +49,23 @@ class Registry:
         registries: Registries | None = None,
         find_own: FindLogin | None = None,
         patience: Patience | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         """Talk about the image REFERENCE, as REGISTRIES say; FIND_OWN gives the user's logins.
 
+        SHARED is whether the request may be of a user who could not connect where we can.
         Raises Denied if the site blocks the registry, BadReference if it can be nowhere.
         """
-        self._reference, self._how = reference, (registries, find_own, patience)
+        self._reference = reference
+        self._again = partial(Registry, reference, registries, find_own, patience, shared=shared)
         self._deadlines = Deadlines()
         self._endpoints = endpoints_of(
-            reference, registries or Registries(), find_own, patience or Patience(), self._deadlines
+            reference,
+            Reach(registries or Registries(), shared),
+            find_own,
+            patience or Patience(),
+            self._deadlines,
         )
 
     def __enter__(self) -> Self:
@@ -113,13 +123,13 @@ class Registry:
         """Return the registry itself, for who got something wrong from here; None if that is it."""
         if len(self._endpoints) == 1:
             return None
-        alone = Registry(self._reference, *self._how)
+        alone = self._again()
         del alone._endpoints[:-1]
         return alone
 
     def afresh(self) -> Registry:
         """Return the same, for who has aborted this one and begins again."""
-        again = Registry(self._reference, *self._how)
+        again = self._again()
         del again._endpoints[: -len(self._endpoints)]
         return again
 
@@ -232,8 +242,8 @@ def _read_manifest(document: Document, index_digest: str, platform: str) -> Mani
 
 def check(data: bytes, digest: str, size: int, what: str) -> None:
     """Raise BadImage unless the bytes DATA, a WHAT, have DIGEST and SIZE."""
-    found = digest_of(data)
-    if found != digest:
-        raise BadImage(f"the {what} has the wrong digest: {found}, not {digest}")
+    # What it has instead is not for the user: it may have come from where a redirect led.
+    if digest_of(data) != digest:
+        raise BadImage(f"the {what} has the wrong digest: it should be {digest}")
     if len(data) != size:
-        raise BadImage(f"the {what} has {len(data)} bytes, not {size}")
+        raise BadImage(f"the {what} has the wrong size: it should be {size} bytes")

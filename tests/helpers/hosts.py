@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.conftest import Runner
 from tests.helpers import clocks
+from tests.helpers import etc as configurations
 from tests.helpers.ends import Ends
 
 # The host's /etc is everybody's, with its own configuration over it.
@@ -31,7 +32,7 @@ def on_host(runner: Runner, name: str, store: Path, *, config: str = "", clock: 
     host = runner.home / name
     home, etc = host / "home", host / "etc"
     (etc / "shifter").mkdir(parents=True, exist_ok=True)
-    (etc / "shifter/shifter_lite.toml").write_text(config)
+    (etc / "shifter/shifter_lite.toml").write_text(f"{config}\n{configurations.ASKS_THIS_HOST}")
     home.mkdir(exist_ok=True)
     os.chown(home, runner.user.uid, runner.user.gid)
     enter = ("unshare", "--uts", "--mount", "--", "sh", "-euc", _ENTER, "sh", name, str(etc))

@@ -6,13 +6,14 @@ which login, and where it may be sent, is decided here.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
 import requests
 from oras.auth.token import TokenAuth
@@ -23,8 +24,10 @@ from shifter_lite.build.challenge import Challenge
 from shifter_lite.build.wire import words
 from shifter_lite.build.wire.body import Body
 from shifter_lite.build.wire.patience import Fault
-from shifter_lite.build.wire.session import Session
-from shifter_lite.errors import Denied, RegistryBusy
+from shifter_lite.build.wire.reach import Scope
+from shifter_lite.build.wire.session import Follow, Session
+from shifter_lite.build.wire.url import Url
+from shifter_lite.errors import RegistryBusy
 from shifter_lite.logins import Login, Unusable
 from shifter_lite.registries import is_loopback
 
@@ -42,7 +45,7 @@ class Credentials(TokenAuth):  # type: ignore[misc]  # oras has no types
         super().__init__()
         # What oras asks by, and what it says there of certificates, which is ours to say.
         self.session, self._tls_verify = _Service(session), True
-        self._who = session.who
+        self._session, self._who = session, session.who
         self._unusable = ""
         self._path, self._find_login, self._plain = path, find_login, plain
         self._lock = Lock()
@@ -66,6 +69,7 @@ class Credentials(TokenAuth):  # type: ignore[misc]  # oras has no types
                 return True
             if found := challenge.read(response.headers.get("WWW-Authenticate", "")):
                 self._known = found
+                self.session.least = self._session.scope(response)
             elif not sent:
                 return False
             self._header = self._new_header(self._known)
@@ -95,7 +99,8 @@ class Credentials(TokenAuth):  # type: ignore[misc]  # oras has no types
         found = self._find_login()
         self._looked = True
         if isinstance(found, Login):
-            self.set_basic_auth(found.user, found.password)
+            both = f"{found.user}:{found.password}".encode(errors="surrogateescape")
+            self._basic_auth = base64.b64encode(both).decode()
         elif found:
             self._unusable = found.why
 
@@ -105,41 +110,56 @@ class Credentials(TokenAuth):  # type: ignore[misc]  # oras has no types
 
     def _new_token(self, asked: Challenge) -> str:
         """Return what the token service that ASKED names gives us, perhaps nothing."""
-        who, host = self._who, urlsplit(asked.realm).netloc
-        if asked.realm.startswith("http:") and not (self._plain or is_loopback(host)):
-            raise Fault(
-                Denied(
-                    f"{who} names a token service without TLS: {host[:100]!r}",
-                    hint="where that is right: insecure = true in the registry's table",
-                ),
-                again=False,
-            )
+        realm = self._realm(asked)
         scopes = asked.scopes or (f"repository:{self._path}:pull",)
-        wanted = {"realm": asked.realm, "service": asked.service, "scope": list(scopes)}
+        wanted = {"realm": realm, "service": asked.service, "scope": list(scopes)}
         token = self.request_token(authHeader(wanted))
         if token is None or token == "":
             return ""
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise _no_token(who)
+            raise _no_token(self._who)
         return token
+
+    def _realm(self, asked: Challenge) -> str:
+        """Return the address of the token service that ASKED names; raises Fault."""
+        try:
+            url = Url.parse(asked.realm)
+        except ValueError:
+            raise words.nonsense(self._who, "names a token service that is nowhere") from None
+        if url.scheme == "http" and not (self._plain or is_loopback(url.authority)):
+            what = f"names a token service without TLS: {url.authority[:100]!r}"
+            hint = "where that is right: insecure = true in the registry's table"
+            raise words.forbidden(self._who, what, hint)
+        return asked.realm
 
 
 class _Service:
-    """The token services of a registry, as oras asks them."""
+    """The token services of a registry, as oras asks them.
+
+    ``least`` is the scope of the address that named them.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.least = Scope.WORLD
 
     def get(
         self, url: str, *, headers: Mapping[str, str], params: Any, verify: bool
     ) -> requests.Response:
-        """Return the answer to URL, which, if it is 200, is a JSON object; raises Fault."""
-        address = requests.Request("GET", url, params=params).prepare().url
+        """Return the answer to URL, which, if it is 200, is a JSON object; raises Fault.
+
+        A redirect to another host is not followed: its token would be that host's.
+        """
+        between = ("&" if not url.endswith("?") else "") if "?" in url else "?"
+        address = Url.parse(f"{url}{between}{urlencode(params, doseq=True)}")
         kept = {key: headers[key] for key in ("Accept", "Authorization") if key in headers}
-        response = self._session.fetch(str(address), kept)
+        response = self._session.fetch(address, kept, Follow.HERE, self.least)
         with response:
             data = Body(self._session, response).all(_LARGEST)
-        if fault := words.busy(f"the token service of {self._session.who}", response):
+        who = f"the token service of {self._session.who}"
+        if fault := words.busy(who, response):
+            if not self._session.is_home(address):
+                fault = words.elsewhere(self._session.who, address.authority, fault)
             raise fault
         if response.status_code == 200 and not _is_object(data):
             raise _no_token(self._session.who)

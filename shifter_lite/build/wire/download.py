@@ -98,7 +98,7 @@ class Download:
         if response.status_code == 416 or match is None or int(match[1]) > self._at:
             raise self._without_ranges("answered another part of a blob than it was asked for")
         if match[3] not in ("*", str(self._blob.size)):
-            fact = f"its blob {self._blob.digest} has {match[3]} bytes, not {self._blob.size}"
+            fact = f"its blob {self._blob.digest} has the wrong size: not {self._blob.size} bytes"
             raise Fault(BadImage(fact), again=False)
         return int(match[1])
 

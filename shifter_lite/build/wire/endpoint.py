@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,11 +15,15 @@ from shifter_lite.build.wire import words
 from shifter_lite.build.wire.body import Body
 from shifter_lite.build.wire.credentials import Credentials
 from shifter_lite.build.wire.patience import Effort, Fault
-from shifter_lite.build.wire.session import Session, same_server
+from shifter_lite.build.wire.session import Follow, Session
+from shifter_lite.build.wire.url import Url
 from shifter_lite.errors import BadImage, Denied, RegistryBusy, ShifterError
 
-_CODE = re.compile(rb'"code"\s*:\s*"([A-Z_]{1,40})"')
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
 _MISSING, _DENIED = (404, 410), (401, 403, 451)
+# What nothing but a rule of theirs says, in whatever words: payment, a precondition, a lock.
+_BY_RULE = (402, 412, 423)
+_OF_PROXY = 407
 _ERROR_BYTES = 65536
 _PATIENCE = 0.1
 
@@ -38,15 +43,16 @@ class Endpoint:
         host: str,
         path: str,
         connections: int,
+        blobs: Follow,
     ) -> None:
         """Ask at HOST for what lies at PATH; of SCHEMES, use the first that is spoken there.
 
-        At most CONNECTIONS are ``kept`` at once.
+        At most CONNECTIONS are ``kept`` at once.  BLOBS is where redirects of blobs may lead.
         """
         self.session, self.who = session, session.who
         self.down, self.connections = False, connections
         self._credentials, self._host, self._path = credentials, host, path
-        self._schemes = schemes
+        self._schemes, self._blobs = schemes, blobs
         self._free = BoundedSemaphore(connections)
 
     def give_up(self, error: ShifterError) -> None:
@@ -110,8 +116,9 @@ class Endpoint:
     def _ask(self, path: str, headers: Mapping[str, str]) -> requests.Response:
         """Return the answer to PATH, whatever it is; find out whether TLS is spoken here."""
         headers = {**headers, **self._credentials.header()}
+        follow = self._blobs if path.startswith("blobs/") else Follow.TLS
         try:
-            response = self.session.fetch(f"{self._base()}/{self._path}/{path}", headers)
+            response = self.session.fetch(self._url(path), headers, follow)
         except Fault as fault:
             if not (self._undecided() and words.speaks_no_http(fault) and self._speaks_tls()):
                 raise
@@ -122,23 +129,23 @@ class Endpoint:
                 return response
             response.close()
         self._schemes = self._schemes[1:]
-        return self.session.fetch(f"{self._base()}/{self._path}/{path}", headers)
+        return self.session.fetch(self._url(path), headers, follow)
 
-    def _base(self) -> str:
-        return f"{self._schemes[0]}://{self._host}/v2"
+    def _url(self, path: str) -> Url:
+        return Url.parse(f"{self._schemes[0]}://{self._host}/v2/{self._path}/{path}")
 
     def _undecided(self) -> bool:
         return len(self._schemes) > 1
 
     def _speaks_tls(self) -> bool:
         try:
-            self.session.fetch(f"https://{self._host}/v2/", {}).close()
+            self.session.fetch(Url.parse(f"https://{self._host}/v2/"), {}).close()
         except Fault as fault:
             return words.speaks_tls(fault)
         return True
 
     def _is_ours(self, response: requests.Response) -> bool:
-        return same_server(f"{self._base()}/", response.url)
+        return self.session.is_home(Url.parse(response.url))
 
     def _drain(self, response: requests.Response) -> bytes:
         """Return the body of RESPONSE, which is an error's; let go of its connection."""
@@ -148,25 +155,44 @@ class Endpoint:
 
     def _fault(self, response: requests.Response, said: bytes, missing: ShifterError) -> Fault:
         """Return what the error RESPONSE, which SAID so much, means."""
-        code = _CODE.search(said)
-        status, who = response.status_code, self.who
-        answer = words.in_words(status) + (f" ({code[1].decode()})" if code else "")
-        ours = self._is_ours(response)
-        if not ours:
-            who += ", by way of another host,"
+        status, who, code = response.status_code, self.who, _error_code(said)
+        answer = words.in_words(status) + (f" ({code})" if code else "")
+        if not self._is_ours(response):
+            return words.elsewhere(who, Url.parse(response.url).authority, answer)
         if fault := words.busy(who, response, answer):
             return fault
         if status in _MISSING:
             return Fault(missing, again=False)
         if status in _DENIED:
-            # A store's address expires; the registry gives another.
-            return Fault(self._denied(who, answer), again=not ours)
+            fact = f"{who} does not let us read {self._path!r}: it answered {answer}"
+            return Fault(Denied(fact, hint=self._credentials.hint()), again=False)
         if 400 <= status < 500:
-            return Fault(
-                BadImage(f"{who} answered {answer}", hint="is it a registry?"), again=False
-            )
+            return Fault(self._refused(status, answer, code), again=False)
         return words.nonsense(who, f"answered {answer}")
 
-    def _denied(self, who: str, answer: str) -> Denied:
-        fact = f"{who} does not let us read {self._path!r}: it answered {answer}"
-        return Denied(fact, hint=self._credentials.hint())
+    def _refused(self, status: int, answer: str, code: str | None) -> ShifterError:
+        """Return what an ANSWER with STATUS 4xx means; with an error CODE it is a registry's."""
+        if status == _OF_PROXY:
+            fact = f"{self.who} cannot be asked: the proxy answered {answer}"
+            return Denied(fact, hint="the proxy in the environment wants a login: see https_proxy")
+        if code is None and status not in _BY_RULE:
+            return BadImage(f"{self.who} answered {answer}", hint="is it a registry?")
+        fact = f"{self.who} refuses {self._path!r}: it answered {answer}"
+        return Denied(fact, hint="the registry's own rules say so: ask its administrators")
+
+
+def _error_code(said: bytes) -> str | None:
+    """Return the code of the first error in what a registry SAID; empty if it has none to show.
+
+    None if this is no error as the specification of registries has it.
+    """
+    try:
+        content = json.loads(said)
+    except (ValueError, RecursionError):
+        return None
+    match content:
+        case {"errors": [{"code": str(code)}, *_]} if _CODE.fullmatch(code):
+            return code
+        case {"errors": [dict(), *_]}:
+            return ""
+    return None

@@ -10,7 +10,9 @@ from shifter_lite.build.wire.credentials import Credentials
 from shifter_lite.build.wire.deadlines import Deadlines
 from shifter_lite.build.wire.endpoint import Endpoint
 from shifter_lite.build.wire.patience import FOR_MIRRORS, Patience
-from shifter_lite.build.wire.session import Session
+from shifter_lite.build.wire.reach import Reach
+from shifter_lite.build.wire.session import Follow, Session
+from shifter_lite.build.wire.url import Url
 from shifter_lite.errors import BadConfig, BadReference, Denied
 from shifter_lite.logins import FindLogin, Login, Unusable
 from shifter_lite.reference import Reference
@@ -34,15 +36,16 @@ class _Place:
 
 def endpoints_of(
     reference: Reference,
-    registries: Registries,
+    reach: Reach,
     find_own: FindLogin | None,
     patience: Patience,
     deadlines: Deadlines,
 ) -> list[Endpoint]:
-    """Return where to ask for REFERENCE, in order, as REGISTRIES say.
+    """Return where to ask for REFERENCE, in order, as the site says; nothing beyond REACH.
 
     Raises Denied if the site blocks it, BadReference if its registry can be nowhere.
     """
+    registries = reach.registries
     part, rules = registries.find(reference.repository)
     if rules.blocked:
         raise Denied(
@@ -55,7 +58,7 @@ def endpoints_of(
         places.append(_location(rules.location, rest, rules, registries, patience))
     else:
         places.append(_origin(reference, rules, patience))
-    return [_endpoint(place, rules, registries, find_own, deadlines) for place in places]
+    return [_endpoint(place, rules, reach, find_own, deadlines) for place in places]
 
 
 def _mirror(address: Address, rest: str, registries: Registries) -> _Place:
@@ -114,11 +117,11 @@ def _own_rules(registries: Registries, repository: str) -> Rules:
 def _endpoint(
     place: _Place,
     rules: Rules,
-    registries: Registries,
+    reach: Reach,
     find_own: FindLogin | None,
     deadlines: Deadlines,
 ) -> Endpoint:
-    own = _own_rules(registries, place.repository)
+    own = _own_rules(reach.registries, place.repository)
 
     def find_login() -> Login | Unusable | None:
         # A user's own pull reads the site's configuration, but not its secrets.
@@ -127,13 +130,15 @@ def _endpoint(
         return find_own(place.repository) if find_own else None
 
     ca_files = tuple(dict.fromkeys(filter(None, (rules.ca_file, own.ca_file))))
-    insecure = rules.insecure is True or own.insecure is True
-    session = Session(place.who, place.patience, deadlines, ca_files)
+    words = (rules.insecure, own.insecure)
+    home = Url.parse(f"{place.schemes[0]}://{place.host}/")
+    session = Session(place.who, home, place.patience, deadlines, reach, ca_files)
     return Endpoint(
         session,
-        Credentials(session, place.path, find_login, plain=insecure),
+        Credentials(session, place.path, find_login, plain=True in words),
         schemes=place.schemes,
         host=place.host,
         path=place.path,
         connections=rules.connections,
+        blobs=Follow.TLS if False in words else Follow.ANYWHERE,
     )

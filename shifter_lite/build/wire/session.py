@@ -2,95 +2,127 @@
 
 requests gives us connections that are kept, proxies and TLS.  What it would do by
 itself is not left to it: look for passwords in ~/.netrc, follow a redirect
-anywhere, wait for as long as bytes dribble.
+anywhere, rewrite its address, wait for as long as bytes dribble.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import logging
 import socket
 import ssl
 from collections.abc import Mapping
-from functools import cached_property, partial
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, cast
-from urllib.parse import SplitResult, urljoin, urlsplit
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from threading import local
+from typing import cast
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, requote_uri, select_proxy
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from shifter_lite import __version__
-from shifter_lite.build.wire import trust, words
+from shifter_lite.build.wire import proxies, trust, words
+from shifter_lite.build.wire.connection import Adapter
 from shifter_lite.build.wire.deadlines import Deadlines
 from shifter_lite.build.wire.patience import Fault, Patience
+from shifter_lite.build.wire.reach import Reach, Scope, scope_of
+from shifter_lite.build.wire.url import Url, scheme_of
 from shifter_lite.errors import RegistryBusy
-from shifter_lite.registries import is_loopback
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_HOPS = 10
+# Digests are of the bytes as they lie there, not as something packs them on the way.
+_USUAL_HEADERS = {"User-Agent": f"shifter_lite/{__version__}", "Accept-Encoding": "identity"}
+_TOKEN_HINT = "a token is taken from the server that the registry names, and from no other"  # noqa: S105
+_PLAIN_HINT = "only layers may come without TLS, and not where the site says insecure = false"
 
 # They log what we report ourselves, and addresses that hold secrets.
 for _talker in ("oras", "urllib3", "requests"):
     logging.getLogger(_talker).setLevel(logging.CRITICAL)
 
 
-class Session(requests.Session):
+class Follow(Enum):
+    """Where a redirect may lead."""
+
+    HERE = "to the same server"
+    TLS = "anywhere, but never out of TLS"
+    ANYWHERE = "anywhere: what comes is known by its digest"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What a thread asks for just now; LEAST is the scope of what led there."""
+
+    url: Url
+    least: Scope
+
+
+class Session:
     """Requests to one registry and to where it leads; any number of threads may use it."""
 
     def __init__(
-        self, who: str, patience: Patience, deadlines: Deadlines, ca_files: tuple[str, ...]
+        self,
+        who: str,
+        home: Url,
+        patience: Patience,
+        deadlines: Deadlines,
+        reach: Reach,
+        ca_files: tuple[str, ...],
     ) -> None:
-        """Ask WHO, which is how messages call it, trusting CA_FILES beside the system's."""
-        super().__init__()
-        self.who, self.patience, self.deadlines = who, patience, deadlines
-        self.trust_env = False
-        # Some registries take who sends cookies back for a browser.
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # Digests are of the bytes as they lie there, not as something packs them on the way.
-        self.headers = requests.structures.CaseInsensitiveDict(
-            {"User-Agent": f"shifter_lite/{__version__}", "Accept-Encoding": "identity"}
-        )
+        """Ask WHO, which is how messages call it, at HOME, trusting CA_FILES beside the system's.
+
+        Nothing is asked that REACH forbids.
+        """
+        self.who, self.patience, self.deadlines, self.reach = who, patience, deadlines, reach
         self.sockets: WeakKeyDictionary[object, socket.socket] = WeakKeyDictionary()
-        self._ca_files = ca_files
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(self))
+        self.scopes: WeakKeyDictionary[object, Scope] = WeakKeyDictionary()
+        self._home, self._ca_files = home, ca_files
+        self._thread = local()
+        self._adapter: Adapter | None = Adapter(self)
 
     @cached_property
     def context(self) -> ssl.SSLContext:
         """Whom we trust; raises BadConfig.  It takes a while to read: only who needs it does."""
         return trust.context(self._ca_files)
 
+    @property
+    def asking(self) -> _Asking:
+        """What this thread asks for just now."""
+        return cast(_Asking, self._thread.asking)
+
     def close(self) -> None:
         """Close all connections, and let go of what only the collector could free else."""
-        super().close()
-        self.adapters.clear()
+        if self._adapter is not None:
+            self._adapter.close()
+        self._adapter = None
         self.__dict__.pop("context", None)
 
-    def fetch(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+    def fetch(
+        self,
+        url: Url,
+        headers: Mapping[str, str],
+        follow: Follow = Follow.TLS,
+        least: Scope = Scope.HERE,
+    ) -> requests.Response:
         """Return the answer to GET URL, its body unread; raises Fault.
 
-        What comes after a redirect to another host gets no Authorization.
+        Redirects are followed as FOLLOW says.  What comes after one to another host gets no
+        Authorization.  LEAST is the scope of what led to URL.
         """
         for _ in range(_MOST_HOPS):
-            response = self._ask(url, headers)
+            self._check_blocked(url)
+            response = self._ask(url, headers, least)
             if response.status_code not in _REDIRECTS:
                 return response
+            location, least = response.headers.get("Location", ""), self.scope(response)
             response.close()
-            target = self._target(url, response.headers.get("Location", ""))
-            if not same_server(url, target):
+            target = self._target(url, location, follow)
+            if not url.is_same_server(target):
                 headers = {key: headers[key] for key in headers if key != "Authorization"}
             url = target
         raise words.nonsense(self.who, "redirects without end")
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Let requests see none: it would read the body of a redirect, however long."""
 
     def read(self, response: requests.Response, size: int) -> bytes:
         """Return up to SIZE bytes of the body of RESPONSE, none at its end; raises Fault."""
@@ -104,180 +136,108 @@ class Session(requests.Session):
             raise Fault(RegistryBusy("the download was given up", hint="pull again"), again=False)
         return data
 
-    def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        proxies = self._proxies(url)
+    def scope(self, response: requests.Response) -> Scope:
+        """Return the scope of the address that RESPONSE came from."""
+        return self.scopes.get(response.raw, Scope.WORLD)
+
+    def is_home(self, url: Url) -> bool:
+        """Return whether URL is at the registry itself."""
+        return self._home.is_same_server(url)
+
+    def _ask(self, url: Url, headers: Mapping[str, str], least: Scope) -> requests.Response:
+        proxy = self._proxy(url)
+        scope = self._scope_behind_proxy(url, least) if proxy else None
+        self._thread.asking = _Asking(url, least)
+        if self._adapter is None:
+            raise Fault(RegistryBusy("the download was given up", hint="pull again"), again=False)
         try:
-            return self.request(
-                "GET",
-                url,
-                headers=headers,
+            response = self._adapter.send(
+                _prepared(url, headers),
                 stream=True,
-                allow_redirects=False,
-                proxies=proxies,
                 timeout=(self.patience.connect, self.patience.header),
+                proxies={url.scheme: proxy} if proxy else {},
             )
         except words.ERRORS as error:
-            raise words.no_answer(self.who, error) from error
+            fault = words.no_answer(self.who, error)
+            if not self.is_home(url):
+                fault = words.elsewhere(self.who, url.authority, fault)
+            raise fault from error
+        if scope is not None:
+            self.scopes[response.raw] = scope
+        return response
 
-    def _proxies(self, url: str) -> dict[str, str]:
-        """Return the proxies that the environment has for URL; raises Fault."""
-        # What is on this host is not behind a proxy, whatever the environment says.
-        if is_loopback(urlsplit(url).netloc):
-            return {}
-        proxies = get_environ_proxies(url)
-        if proxy := select_proxy(url, proxies):
-            try:
-                parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-                usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-            except ValueError:
-                usable = False
-            if not usable:
-                # It may hold a password: it is not shown.
-                error = RegistryBusy(
-                    f"{self.who} cannot be asked: the proxy in the environment is no http proxy",
-                    hint="see https_proxy, http_proxy and no_proxy",
-                )
-                raise Fault(error, again=False)
-        return proxies
-
-    def _target(self, url: str, location: str) -> str:
-        """Return where the header LOCATION of an answer from URL leads to; raises Fault."""
-        here = urlsplit(url).scheme
+    def _proxy(self, url: Url) -> str:
+        """Return the proxy that the environment has for URL, perhaps none; raises Fault."""
+        proxy = proxies.proxy_for(url)
+        if not proxy:
+            return ""
         try:
-            target = urljoin(url, requote_uri(location))
-            parts = urlsplit(target)
-            usable = bool(location) and parts.port != 0 and parts.username is None
-        except (ValueError, requests.exceptions.InvalidURL):
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
             usable = False
         if not usable:
+            # It may hold a password: it is not shown.
+            error = RegistryBusy(
+                f"{self.who} cannot be asked: the proxy in the environment is no http proxy",
+                hint="see https_proxy, http_proxy and no_proxy",
+            )
+            raise Fault(error, again=False)
+        return proxy
+
+    def _scope_behind_proxy(self, url: Url, least: Scope) -> Scope:
+        """Return the scope of URL as far as this host knows it; raises Fault if it is forbidden.
+
+        What only the proxy can look up is for the proxy to forbid.
+        """
+        try:
+            found = socket.getaddrinfo(url.name, url.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return Scope.WORLD
+        scope = min((scope_of(str(entry[4][0])) for entry in found), default=Scope.WORLD)
+        self.check_reach(url, scope, least)
+        return scope
+
+    def check_reach(self, url: Url, scope: Scope, least: Scope) -> None:
+        """Raise Fault unless URL, whose address is of SCOPE, may be asked."""
+        if allowed_by := self.reach.why_not(url.authority, scope, least):
+            what = f"is not asked: {url.authority!r} has no public address"
+            if not self.is_home(url):
+                what = f"leads to {url.authority!r}, which is not asked: it has no public address"
+            hint = f"the site allows it by this in shifter_lite.toml: {allowed_by}"
+            raise words.forbidden(self.who, what, hint)
+
+    def _check_blocked(self, url: Url) -> None:
+        if not self.is_home(url) and self.reach.registries.blocks(url.authority):
+            what = f"leads to {url.authority!r}, which this site blocks"
+            hint = (
+                f'the site allows it by this in shifter_lite.toml: [registries."{url.authority}"]'
+            )
+            raise words.forbidden(self.who, what, hint)
+
+    def _target(self, url: Url, location: str, follow: Follow) -> Url:
+        """Return where the header LOCATION of an answer from URL leads to; raises Fault."""
+        try:
+            target = url.join(location.strip()) if location.strip() else None
+        except ValueError:
+            target = None
+        scheme = scheme_of(location)
+        if target is None:
+            if scheme not in ("", "http", "https"):
+                raise words.nonsense(self.who, f"redirects from {url.scheme} to {scheme[:8]!r}")
             raise words.nonsense(self.who, "redirects to nowhere")
-        if parts.scheme not in ("https", here):
-            raise words.nonsense(self.who, f"redirects from {here} to {parts.scheme[:8]!r}")
+        if follow is Follow.HERE and not url.is_same_server(target):
+            raise words.forbidden(
+                self.who, "has a token service that redirects to another host", _TOKEN_HINT
+            )
+        if (url.scheme, target.scheme) == ("https", "http") and follow is not Follow.ANYWHERE:
+            raise words.forbidden(self.who, "redirects from https to 'http'", _PLAIN_HINT)
         return target
 
 
-def same_server(url: str, other: str) -> bool:
-    """Return whether OTHER is where URL is, or where it is by https."""
-    one, two = urlsplit(url), urlsplit(other)
-    if one.hostname != two.hostname:
-        return False
-    return _port(one) == _port(two) or (_port(one), _port(two), two.scheme) == (80, 443, "https")
-
-
-def _port(parts: SplitResult) -> int:
-    return parts.port or (443 if parts.scheme == "https" else 80)
-
-
-class _Adapter(HTTPAdapter):
-    """What gives requests its connections: ours."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        # No classes made here: a class refers to itself, and would keep all that it knows.
-        self._pools = {
-            "http": partial(_HttpPool, session),
-            "https": partial(_HttpsPool, session),
-        }
-        super().__init__()
-
-    def close(self) -> None:
-        """Close the pools as well: urllib3 leaves that to the collector."""
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118  # it is no mapping that can be iterated
-                if (pool := manager.pools.get(key)) is not None:
-                    pool.close()
-        super().close()
-
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        super().init_poolmanager(*args, **more)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *args: Any, **more: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **more)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
-
-    def build_connection_pool_key_attributes(self, request: Any, *args: Any, **more: Any) -> Any:
-        host, pool = super().build_connection_pool_key_attributes(request, *args, **more)
-        if request.url.startswith("https:"):
-            pool["ssl_context"] = self._session.context
-        return host, pool
-
-    def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
-        """Leave it to the context, which always does, instead of to requests' own list."""
-        conn.cert_reqs = "CERT_REQUIRED"
-
-
-class _HttpPool(HTTPConnectionPool):
-    """A pool of connections of SESSION's."""
-
-    def __init__(self, session: Session, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.ConnectionCls = partial(_Connection, session)  # type: ignore[assignment]  # is called
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    """The same with TLS."""
-
-    def __init__(self, session: Session, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.ConnectionCls = partial(_TlsConnection, session)  # type: ignore[assignment]  # likewise
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer whose head has an end: to http.client, a connection that is cut is one."""
-
-    def begin(self, *arguments: Any, **more: Any) -> None:
-        head = self.fp
-        lines = _Lines(head)
-        self.fp = lines  # type: ignore[assignment]  # as far as it is used for a head
-        try:
-            super().begin(*arguments, **more)
-        finally:
-            # Where it has been closed, it stays so.
-            if self.fp is not None:
-                self.fp = head
-        if lines.last not in (b"\r\n", b"\n"):
-            raise http.client.IncompleteRead(lines.last)
-
-
-class _Lines:
-    """The lines of FILE, of which we see the last."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        self._file, self.last = file, b""
-
-    def readline(self, limit: int) -> bytes:
-        self.last = self._file.readline(limit)
-        return self.last
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Connection(HTTPConnection):
-    """A connection that is cut if the head of an answer takes too long."""
-
-    response_class = _Response
-
-    def __init__(self, session: Session, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.session = session
-
-    def connect(self) -> None:
-        super().connect()
-        assert self.sock is not None
-        self.session.deadlines.add(self.sock)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 has it
-        end, patience = self.sock, self.session.patience
-        assert end is not None
-        with self.session.deadlines.within(end, patience.header):
-            response = super().getresponse()
-        end.settimeout(patience.silence)
-        self.session.sockets[response] = end
-        return response
-
-
-class _TlsConnection(_Connection, HTTPSConnection):
-    """The same with TLS."""
+def _prepared(url: Url, headers: Mapping[str, str]) -> requests.PreparedRequest:
+    """Return a request for URL; what it asks for there is put in by the connection."""
+    request = requests.PreparedRequest()
+    request.method, request.url, request.body = "GET", f"{url.origin}/", None
+    request.headers = requests.structures.CaseInsensitiveDict({**_USUAL_HEADERS, **headers})
+    return request

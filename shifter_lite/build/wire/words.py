@@ -14,8 +14,9 @@ from collections.abc import Iterator
 import requests
 import urllib3
 
+from shifter_lite import logs
 from shifter_lite.build.wire.patience import Fault, retry_after
-from shifter_lite.errors import RegistryBusy
+from shifter_lite.errors import Denied, RegistryBusy
 
 # Whatever a request can end with that is not our own mistake.
 ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
@@ -65,6 +66,23 @@ def busy(who: str, response: requests.Response, answer: str = "") -> Fault | Non
 def in_words(status: int) -> str:
     """Return the number STATUS and what it means; not what the registry says it means."""
     return f"{status} {http.client.responses.get(status, '')}".rstrip()
+
+
+def elsewhere(who: str, host: str, reason: object) -> Fault:
+    """Return the fault that HOST, to which WHO leads, did not give what was asked for.
+
+    REASON is for the log: what is found at another host is not for the user, who chose it.
+    """
+    logs.info("another host gave nothing", registry=who, host=host, reason=reason)
+    fact = f"{who} leads to {host!r}, which did not give what was asked for"
+    hint = "check that this host reaches it, or try again later; the worker's log says why"
+    # A store's address expires, and the registry gives another: whatever it was, it may pass.
+    return Fault(RegistryBusy(fact, hint=hint), again=True)
+
+
+def forbidden(who: str, what: str, hint: str) -> Fault:
+    """Return the fault that the site does not let workers ask WHO, since WHAT."""
+    return Fault(Denied(f"{who} {what}", hint=hint), again=False)
 
 
 def nonsense(who: str, what: str) -> Fault:
