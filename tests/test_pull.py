@@ -464,7 +464,10 @@ def test_a_place_where_no_store_can_be_is_one_line(run: Runner, place: str) -> N
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["images"], ["images", "--json"], ["lookup", "NAME"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["images"], ["images", "--json"], ["lookup", "NAME"], ["pull", "NAME"], ["--help"]],
+)
 def test_a_full_standard_output_is_not_the_stores_fault(
     run: Runner, registry: str, arguments: list[str]
 ) -> None:

@@ -80,8 +80,10 @@ def test_a_verbose_pull_whose_reader_ends_early_is_pulled_all_the_same(
     name = f"{registry}/words:2"
     with running(run, "shifterimg", "-v", "pull", name) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.close()
-        process.wait(60)
+        assert (process.wait(60), process.stderr.read()) == (141, "")
+        process.stdout = None
     assert run("shifterimg", "lookup", name).returncode == 0
 
 

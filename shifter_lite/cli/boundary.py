@@ -66,17 +66,24 @@ def layout_of(context: click.Context) -> Layout:
     return config.store_layout(context.obj, os.environ, check=_AS_LAUNCHER in context.meta)
 
 
+class ReaderGoneError(Exception):
+    """What reads our output in a pipe has ended: no error of ours, and nothing to go on for."""
+
+
 def echo(text: str) -> None:
-    """Print TEXT; raises NoOutput where that cannot be, as on a full disk."""
+    """Print TEXT; raises NoOutput where that cannot be, as on a full disk, or ReaderGoneError."""
     try:
         click.echo(text)
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        # The library that we print by would end with 1.
+        raise ReaderGoneError from error
     except OSError as error:
-        _discard_output()
-        raise NoOutput(
-            f"cannot write to standard output: {error.strerror}", hint="is its disk full?"
-        ) from error
+        raise _no_output(error) from error
+
+
+def _no_output(error: OSError) -> NoOutput:
+    _discard_output()
+    return NoOutput(f"cannot write to standard output: {error.strerror}", hint="is its disk full?")
 
 
 def warn(fact: str, hint: str = "") -> None:
@@ -110,11 +117,11 @@ def _run(program: click.Group) -> int:
         return _complain(program, error)
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
-    except BrokenPipeError:
+    except ReaderGoneError:
         _discard_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return _complain(program, from_oserror(error))
+        return _complain(program, _of_output() or from_oserror(error))
 
 
 def _fill_standard_streams() -> None:
@@ -123,6 +130,15 @@ def _fill_standard_streams() -> None:
         if getattr(sys, name) is None:
             # The lowest free descriptor, open(2), which is the stream's own.
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _of_output() -> ShifterError | None:
+    """Return what is wrong with standard output, as a help text did not come through; or None."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _no_output(error)
+    return None
 
 
 def _discard_output() -> None:

@@ -79,7 +79,7 @@ def told(context: click.Context, image: str) -> Iterator[None]:
     """Let the last line say so if what is done here for IMAGE fails."""
     try:
         yield
-    except (BrokenPipeError, NoOutput):
+    except (boundary.ReaderGoneError, NoOutput):
         raise
     except Cancelled:
         ended(context, image, "CANCELLED")

@@ -216,7 +216,7 @@ def _each_state(image: str) -> Show:
         if now is not None and not now.ended and now.state != last:
             last = now.state
             # It is called by who builds: what the user's pipe is in for must not end that.
-            with suppress(OSError, NoOutput):
+            with suppress(boundary.ReaderGoneError, NoOutput):
                 boundary.echo(lines.is_at(image, now.state))
 
     return show
