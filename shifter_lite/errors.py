@@ -7,6 +7,7 @@
     ├── NotFound      66  there is no such image
     ├── Damaged       70  our own files are wrong: tell the administrator
     ├── BuildFailed   71  a program we need failed
+    ├── Exhausted     71  this process has no descriptors, memory or threads left
     ├── NoStore       72  there is no store where we were told to look
     ├── StoreFull     73  no room, or no quota, left in the store
     ├── NoOutput      74  our standard output takes no more
@@ -81,6 +82,13 @@ class BuildFailed(ShifterError):
 
     exit_code = 71
     usual_hint = "tell the administrator of the store"
+
+
+class Exhausted(ShifterError):
+    """This process has no descriptors, memory or threads left."""
+
+    exit_code = 71
+    usual_hint = "raise LimitNOFILE, MemoryMax or TasksMax of its service; tell the developers"
 
 
 class NoStore(ShifterError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from shifter_lite import logs, steps
+from shifter_lite import exhausted, logs, steps
 from shifter_lite.errors import BuildFailed, RegistryBusy, ShifterError, TooMany, from_oserror
 from shifter_lite.executor import order as orders
 from shifter_lite.executor.order import Job, JobLost, Submitted
@@ -115,8 +115,7 @@ class Shift:
         """Return whether anything is left to do, by a look that is not old."""
         if self._open:
             return True
-        self._worker.backlog.refresh(now=True)
-        return bool(self._worker.backlog) or self._recover(now=True)
+        return self._worker.may_begin() or self._recover(now=True)
 
     def _recover(self, *, now: bool = False) -> bool:
         clock = time.monotonic()
@@ -157,9 +156,12 @@ class Shift:
         """Say why something was rejected, to its owner as well if he can be told."""
         reporter = status.Reporter(self._bench.layout, rejected.name, rejected.uid)
         newest = reporter.newest()
+        end = steps.failure(rejected.error)
         if newest is None or not newest.ended:
-            reporter(steps.failure(rejected.error))
-        reporter.close()
+            if reporter(end):
+                reporter.close()
+            else:
+                self._worker.tell_later(reporter, end)
         logs.warning(
             "rejected",
             request=rejected.name,
@@ -244,10 +246,13 @@ class Shift:
         except (Elsewhere, Submitted, JobLost):
             raise
         except RegistryBusy as error:
+            exhausted.check(error)
             self._do_without(batch, error)
         except (ShifterError, OSError) as error:
+            exhausted.check(error)
             self._fail(batch, error if isinstance(error, ShifterError) else from_oserror(error))
         except Exception as error:  # noqa: BLE001  # a bug, and one request's bug must not stop others
+            exhausted.check(error)
             logs.error("bug", error, **_said(batch.request))
             self._fail(batch, BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it"))
         else:

@@ -13,12 +13,12 @@ from contextlib import ExitStack, contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from shifter_lite import cataloguing, config, logs, steps, store
+from shifter_lite import cataloguing, config, exhausted, logs, steps, store
 from shifter_lite.build import blobs
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
-from shifter_lite.errors import BadConfig, ShifterError
+from shifter_lite.errors import BadConfig, Exhausted, ShifterError
 from shifter_lite.executor.order import Job, Submitted
 from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
@@ -123,7 +123,10 @@ def run(bench: Bench) -> None:
                 shift.tidy_sometimes()
                 if busy:
                     continue
+            except Exhausted:
+                raise
             except (OSError, ShifterError) as error:
+                exhausted.check(error)
                 # What we had is handed back; whoever looks after the filesystem sees this.
                 logs.error("trouble with the filesystem", reason=error)
                 time.sleep(bench.site.poll_seconds)

@@ -462,23 +462,6 @@ def test_what_cannot_go_back_now_goes_back_once_it_can(layout: Layout, worker: W
     assert len(os.listdir(layout.submitted)) == 2
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_request_that_the_filesystem_cannot_move_now_is_not_refused(
-    layout: Layout, worker: Worker, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    asked = put(layout)
-
-    def failing(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", failing)
-        with pytest.raises(OSError, match=os.strerror(number)):
-            claims(worker)
-    (claimed,) = batches(worker)
-    assert claimed.request == asked
-
-
 def test_a_living_workers_claim_is_left_alone(layout: Layout) -> None:
     asked = put(layout)
     identity = stores.identity(layout)

@@ -116,6 +116,8 @@ class Attendant:
     def _try(self, look: Callable[[], None]) -> None:
         try:
             look()
+        except Lost as lost:
+            self._lost = lost
         except OSError:
             # The next one will do.
             pass

@@ -7,12 +7,14 @@ believed once it has been claimed and read again.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from shifter_lite import logs
 from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
 from shifter_lite.queue.turns import Turns
@@ -29,6 +31,12 @@ _SHORTEST_PAUSE = 0.2
 # What is spent at once on what is no request, in seconds.
 _CLEARING_SECONDS = 0.1
 _LOOKING_SECONDS = 0.5
+# Whose request the filesystem does not give rests so long, and then twice as long each time.
+_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 60.0
+# Rests for all that is no request.
+_JUNK = -1
+# Somebody else has it: NFS calls what was moved away stale.
+_GONE = (errno.ENOENT, errno.ESTALE)
 
 Wish = tuple[str, str, bool]
 
@@ -59,6 +67,14 @@ class _User:
         return bool(self.unread) and not self.counted and len(self.ahead) < _AHEAD
 
 
+@dataclass(slots=True)
+class _Rest:
+    """How long nothing is tried of somebody's: ``until`` by the monotonic clock."""
+
+    until: float
+    seconds: float
+
+
 class Backlog:
     """The requests that wait."""
 
@@ -76,11 +92,19 @@ class Backlog:
         self._excess: deque[str] = deque()
         self._seen: set[str] = set()
         self._ignored: set[str] = set()
+        self._rests: dict[int, _Rest] = {}
+        # What the filesystem said last, if nothing has gone well since.
+        self.trouble: OSError | None = None
+        self._troubled = 0.0
         self._next_look = 0.0
 
     def __bool__(self) -> bool:
         """Whether anything waits, as far as we know."""
         return bool(self._users or self._bad or self._excess)
+
+    def has_junk(self) -> bool:
+        """Whether something is there that is to be rejected, and may be now."""
+        return bool((self._bad and not self._is_resting(_JUNK)) or self._excess)
 
     def due_in(self) -> float:
         """Return after how many seconds the spool may be listed again."""
@@ -89,6 +113,34 @@ class Backlog:
     def ignore(self, name: str) -> None:
         """Never look at NAME again: nothing can be done with it."""
         self._ignored.add(name)
+
+    def put_off(self, name: str, trouble: OSError) -> None:
+        """Let whose NAME is rest: the filesystem has TROUBLE with it, or with all."""
+        if self.trouble is None:
+            self._troubled = time.monotonic()
+            logs.warning("trouble with the filesystem", request=name, reason=trouble)
+        self.trouble = trouble
+        whose = _uid(name) if is_request_name(name) else _JUNK
+        before = self._rests.get(whose)
+        seconds = min(2 * before.seconds, _LONGEST_REST_SECONDS) if before else _FIRST_REST_SECONDS
+        self._rests[whose] = _Rest(time.monotonic() + seconds, seconds)
+
+    @property
+    def troubled_seconds(self) -> float:
+        """For how long there has been nothing but trouble."""
+        return time.monotonic() - self._troubled if self.trouble else 0.0
+
+    def is_well(self, name: str) -> None:
+        """Note that the filesystem gave NAME."""
+        self.trouble = None
+        self._rests.pop(_uid(name) if is_request_name(name) else _JUNK, None)
+
+    def _is_resting(self, whose: int) -> bool:
+        return whose in self._rests and time.monotonic() < self._rests[whose].until
+
+    def waiting(self) -> dict[int, bool]:
+        """Return each user whose requests wait, and whether they rest."""
+        return {uid: self._is_resting(uid) for uid in self._users}
 
     def refresh(self, *, now: bool = False) -> None:
         """List the spool again, if that is due, or NOW."""
@@ -103,16 +155,24 @@ class Backlog:
         self._take_up(sorted(listed - self._seen))
         self._seen = listed
         self._turns.keep_only(self._users.keys())
+        for uid in self._rests.keys() - self._users.keys() - {_JUNK}:
+            del self._rests[uid]
         ended = time.monotonic()
         self._next_look = ended + max(_SHORTEST_PAUSE, (ended - started) * _PAUSE_PER_COST)
 
     def _take_up(self, names: list[str]) -> None:
+        late: set[int] = set()
         for name in names:
             if not is_request_name(name):
                 self._bad.append(name)
                 continue
-            # What comes late by its name's time, as its clock or chance has it, is last.
-            self._users.setdefault(_uid(name), _User()).unread.append(name)
+            unread = self._users.setdefault(_uid(name), _User()).unread
+            unread.append(name)
+            if len(unread) > 1 and name < unread[-2]:
+                late.add(_uid(name))
+        # As what was claimed and handed back: of each user the oldest is first.
+        for uid in late:
+            self._users[uid].unread = deque(sorted(self._users[uid].unread))
 
     def forget(self, name: str) -> None:
         """Note that NAME waits no more."""
@@ -131,7 +191,8 @@ class Backlog:
 
     def bad(self) -> Iterator[str]:
         """Yield names of what is no request, but not for long."""
-        yield from self._some(self._bad)
+        if not self._is_resting(_JUNK):
+            yield from self._some(self._bad)
 
     def excess(self) -> Iterator[str]:
         """Yield names of requests that are more than their user may have, but not for long."""
@@ -151,7 +212,8 @@ class Backlog:
         """
         self._count_out()
         self._look_ahead()
-        first = self._turns.next(list(self._users), running, self._head)
+        awake = [uid for uid, rests in self.waiting().items() if not rests]
+        first = self._turns.next(awake, running, self._head)
         if first is None:
             return []
         asked = self._users[_uid(first)].ahead[first]
@@ -165,7 +227,9 @@ class Backlog:
     def _look_ahead(self) -> None:
         """Look at requests of all users, a few of each in turn, but not for long."""
         until = time.monotonic() + _LOOKING_SECONDS
-        while hungry := [user for user in self._users.values() if user.hungry()]:
+        while hungry := [
+            user for uid, user in self._users.items() if user.hungry() and not self._is_resting(uid)
+        ]:
             for user in sorted(hungry, key=lambda user: len(user.ahead)):
                 for _ in range(min(_AT_ONCE, len(user.unread))):
                     self._look_at(user, user.unread.popleft())
@@ -213,16 +277,18 @@ class Backlog:
         except BadRequest:
             self._bad.append(name)
             return
-        except OSError:
-            # It is gone, or the filesystem has trouble: if it is still there, we see it again.
+        except OSError as error:
+            # If it is still there, we see it again.
             self._seen.discard(name)
+            if error.errno not in _GONE:
+                self.put_off(name, error)
             return
         user.ahead[name] = wish(request)
         if (asked := user.ahead[name]) is not None:
             self._alike.setdefault(asked, {})[name] = None
 
     def _head(self, uid: int) -> str | None:
-        return next(iter(self._users[uid].ahead), None)
+        return min(self._users[uid].ahead, default=None)
 
 
 def _uid(name: str) -> int:

@@ -27,6 +27,8 @@ _TOLD_AT_ONCE = 4
 _ASKED_AT_ONCE = 30
 # Disks and servers make many things last in the time that one takes them.
 _THREADS = 16
+# So long it is tried to tell the end.  Its owner may have made it impossible, as by a quota.
+_END_SECONDS = 3600.0
 
 
 class _Member:
@@ -37,11 +39,14 @@ class _Member:
         self.reporter = Reporter(claim.layout, claim.request.name, claim.request.uid)
         self._told: Status | None = None
 
-    def tell(self, status: Status | None) -> None:
-        """Tell its owner STATUS, unless it is what he was told last."""
-        if status is not None and status != self._told:
+    def tell(self, status: Status | None) -> bool:
+        """Tell its owner STATUS, unless it is what he was told last; return False if we cannot."""
+        if status is None or status == self._told:
+            return True
+        told = self.reporter(status)
+        if told or not status.ended:
             self._told = status
-            self.reporter(status)
+        return told
 
     def close(self) -> None:
         self.reporter.close()
@@ -62,6 +67,8 @@ class Batch:
         self._listener = listener
         self._mutex = Lock()
         self._newest: Status | None = None
+        # Until when the end is tried to be told to those who have not heard it.
+        self._tried_until = float("inf")
         self._next_report = 0.0
         self._asked = 0
 
@@ -74,6 +81,11 @@ class Batch:
     def wanted(self) -> bool:
         """Return whether anybody still waits for the answer."""
         return bool(self._members)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the end is known, though not all may have heard it."""
+        return self._newest is not None and self._newest.ended
 
     def report(self, status: Status) -> None:
         """Tell how it stands: some now, the others in rounds; of mere progress now and then."""
@@ -103,36 +115,49 @@ class Batch:
             self._asked = self._asked % max(1, len(self._members))
             some = self._members[self._asked : self._asked + _ASKED_AT_ONCE]
             self._asked += _ASKED_AT_ONCE
+            if self._newest is not None and self._newest.ended:
+                self._tell_end(self._newest, some)
+                return []
             cancelled = [member for member in some if member.reporter.cancelled()]
             for member in some:
                 member.tell(self._newest)
-            for member in cancelled:
-                member.reporter(Status(state="CANCELLED"))
+            told = [each for each in cancelled if each.reporter(Status(state="CANCELLED"))]
+            for member in told:
                 try:
                     self._end(member, good=False)
                 except Lost:
                     # Whoever has it will see the same.  We have said too much already.
                     self._let_go(member)
-            return [member.claim.request for member in cancelled]
+            return [member.claim.request for member in told]
 
     def end(self, status: Status) -> None:
-        """Tell all the end, and note it; raises Lost if they are not ours any more."""
+        """Tell all the end, and note it; raises Lost if they are not ours any more.
+
+        Who cannot be told now stays here: each round tells some of them.
+        """
         if self._listener:
             self._listener(status)
         with self._mutex:
             self._newest = status
-            _each(lambda member: member.tell(status), self._members)
-            # A copy: each goes as soon as it is ended, so that nothing is ever told after that.
-            settle(self._layout, *_each(partial(self._end_as, status), list(self._members)))
+            self._tried_until = time.monotonic() + _END_SECONDS
+            self._tell_end(status, list(self._members))
+
+    def _tell_end(self, status: Status, members: Sequence[_Member]) -> None:
+        """Tell MEMBERS that STATUS is the end; those that have heard it are ended."""
+        heard = _each(lambda member: member.tell(status), members)
+        late = time.monotonic() > self._tried_until
+        # Each goes as soon as it is ended, so that nothing is ever told after that.
+        over = [each for each, told in zip(members, heard, strict=True) if told or late]
+        settle(self._layout, *_each(partial(self._end_as, status), over))
 
     def hand_back(self) -> None:
         """Let other workers have them; who was told the end is not told anything else."""
         with self._mutex:
             for member in self._members:
                 # Perhaps by a worker before us, which died then.
-                if not any(
-                    each and each.ended for each in (self._newest, member.reporter.newest())
-                ):
+                if self.has_end and self._newest:
+                    member.tell(self._newest)
+                elif not ((newest := member.reporter.newest()) and newest.ended):
                     member.tell(Status(state="PENDING"))
                 # What the filesystem does not let us move now is put back as one that we forgot.
                 with suppress(Lost, OSError):

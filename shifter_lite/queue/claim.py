@@ -25,32 +25,13 @@ from pathlib import Path
 from shifter_lite import durable
 from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
+from shifter_lite.queue import modes
 from shifter_lite.queue.presence import Lost
 from shifter_lite.request import Request, day, is_request_name, request_day
 
 # No user has it: chown(2).
 _NOBODY = -1
 _LOST = (errno.ENOENT, errno.ESTALE)
-# What an owner can do to his request.  All else is the filesystem's affair, and may pass.
-_UNREADABLE = (
-    errno.EACCES,
-    errno.EAGAIN,  # a lease, fcntl(2)
-    errno.ELOOP,
-    errno.ENODEV,
-    errno.ENXIO,
-    errno.EPERM,
-)
-# What no owner can make of a rename.
-_TROUBLE = (
-    errno.EDQUOT,
-    errno.EHOSTDOWN,
-    errno.EIO,
-    errno.ENOMEM,
-    errno.ENOSPC,
-    errno.ENOTCONN,
-    errno.EROFS,
-    errno.ETIMEDOUT,
-)
 # What was accepted may be answered some days later.
 _EARLIEST = Request.AGE_LIMIT + 2 * 86400
 _LATEST = 86400
@@ -84,7 +65,7 @@ class Claim:
 class Rejected:
     """What was in the spool and is no request, or not its owner's: why, and of whom.
 
-    It is ``stuck`` if it cannot even be renamed.
+    It is ``stuck`` if it cannot even be renamed, as long as its owner has something mounted there.
     """
 
     name: str
@@ -112,14 +93,14 @@ def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Reje
     try:
         (layout.submitted / name).rename(path)
     except OSError as error:
-        if error.errno in _TROUBLE:
-            raise
         if error.errno in _LOST:
             # On NFS the answer to a rename that was done may get lost.
             if not path.exists():
                 return None
-        else:
+        elif _is_immovable(layout.submitted / name):
             return _quarantine(layout, name, _immovable(name, error))
+        else:
+            raise
     try:
         return Claim(layout, _read(layout, path, name, store), path)
     except BadRequest as error:
@@ -141,7 +122,7 @@ def _read_at(path: Path, name: str, store: str) -> Request:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno not in _UNREADABLE:
+        if not _is_unreadable(path):
             raise
         raise BadRequest(f"the request {name!r} cannot be read: {error.strerror}") from error
     try:
@@ -182,6 +163,8 @@ def _put_away(layout: Layout, name: str) -> Rejected | None:
     except (FileNotFoundError, Lost):
         return None
     except OSError as error:
+        if not _is_immovable(found):
+            raise
         return _quarantine(layout, name, _immovable(name, error))
     return Rejected(name, uid, bad)
 
@@ -197,15 +180,41 @@ def _quarantine(layout: Layout, name: str, bad: BadRequest) -> Rejected | None:
         uid = found.lstat().st_uid
     except FileNotFoundError:
         return None
-    except PermissionError:
-        # A mount of its owner's, which is nobody else's to look at.
-        pass
+    except OSError:
+        # A mount of its owner's is nobody else's to look at.
+        if not modes.is_mounted(found):
+            raise
     try:
         _set_aside(found)
     except OSError:
-        # Somebody has mounted something there, for instance.
+        if not modes.is_mounted(found):
+            raise
         return Rejected(name, uid, bad, stuck=True)
     return Rejected(name, uid, bad)
+
+
+def _is_immovable(path: Path) -> bool:
+    """Return whether the owner of PATH has made it what we cannot move: looked at, not guessed.
+
+    What an error of rename(2) says may be the filesystem's affair as well, and pass.
+    """
+    if modes.is_mounted(path):
+        return True
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_unreadable(path: Path) -> bool:
+    """Return whether the owner of PATH has made it what we cannot read."""
+    if modes.is_mounted(path):
+        return True
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return not stat.S_ISREG(status.st_mode) or not modes.allows(status, modes.READ)
 
 
 def was_done(layout: Layout, name: str) -> bool:
@@ -246,12 +255,16 @@ def _put_back(layout: Layout, path: Path, name: str) -> None:
     target = layout.submitted / name
     try:
         _move(path, target)
-    except IsADirectoryError:
-        # Anybody can make one of that name meanwhile: that must hold up nobody.
+    except OSError:
+        # Anybody can make a directory of that name meanwhile: that must hold up nobody.
+        if not _is_immovable(target):
+            raise
         try:
             _set_aside(target)
         except OSError:
-            # Somebody has mounted something there.  Who asked hears that the answer was lost.
+            if not modes.is_mounted(target):
+                raise
+            # Who asked hears that the answer was lost.
             _answered(path, layout.failed, name)
         else:
             _move(path, target)

@@ -22,6 +22,7 @@ from pathlib import Path
 from shifter_lite import durable
 from shifter_lite.errors import Damaged
 from shifter_lite.layout import Layout
+from shifter_lite.queue import modes
 from shifter_lite.request import Status
 from shifter_lite.transient import TRANSIENT, waited_out
 
@@ -56,24 +57,49 @@ class Reporter:
         with suppress(OSError), _opened(self._path, self._uid) as fd:
             self._number = _highest(fd)
 
-    def __call__(self, status: Status) -> None:
-        """Make STATUS the newest.
+    def __call__(self, status: Status) -> bool:
+        """Make STATUS the newest; return False if the filesystem does not let us.
 
-        Room may be short, and the owner may have removed the directory: the
-        request goes on all the same.
+        The owner may have removed the directory, or closed it to us, and another may have told
+        the end: then there is nothing to tell.
         """
         if self._closed or (self._silent and not status.ended):
-            return
-        with suppress(OSError), _opened(self._path, self._uid) as fd:
-            if status.ended and self._has_ended_meanwhile(fd):
+            return True
+        try:
+            with _opened(self._path, self._uid) as fd:
+                if status.ended:
+                    self._end(fd, status)
+                else:
+                    self._write(fd, status)
+        except OSError:
+            return self._is_shut()
+        return True
+
+    def _is_shut(self) -> bool:
+        """Return whether the owner has made of the directory what we cannot write to."""
+        if modes.is_mounted(self._path):
+            return True
+        try:
+            found = self._path.lstat()
+        except OSError as error:
+            return error.errno == errno.ENOENT
+        open_to_us = modes.allows(found, modes.READ | modes.WRITE | modes.ENTER)
+        return found.st_uid != self._uid or not stat.S_ISDIR(found.st_mode) or not open_to_us
+
+    def _end(self, fd: int, status: Status) -> None:
+        """Tell STATUS, the end, unless another has told one."""
+        for _ in range(_LOOKS):
+            if self._has_ended_meanwhile(fd):
                 return
             try:
-                self._write(fd, status)
+                told = self._write(fd, status)
             except OSError:
-                if status.ended:
-                    # Who waits must not do so for ever: what is older may leave room.
-                    self._make_room(fd)
-                    self._write(fd, status)
+                # Who waits must not do so for ever: what is older may leave room.
+                self._make_room(fd)
+                told = self._write(fd, status)
+            if told:
+                return
+        # Its owner has filled it with what looks like statuses: then nothing more can be done.
 
     def _has_ended_meanwhile(self, fd: int) -> bool:
         """Count on from what another has said meanwhile; return whether that was the end.
@@ -84,10 +110,13 @@ class Reporter:
         if highest <= self._number:
             return False
         self._number, self.overtaken = highest, True
-        newest = self.newest()
-        return newest is not None and newest.ended
+        with suppress(Damaged):
+            newest = _newest(fd)
+            return newest is not None and newest.ended
+        return False
 
-    def _write(self, fd: int, status: Status) -> None:
+    def _write(self, fd: int, status: Status) -> bool:
+        """Make STATUS the next; return False if there is one of that number."""
         self._number += 1
         name = f"{self._number:06d}.json"
         hidden = durable.unfinished_name(Path(name), os.urandom(4).hex()).name
@@ -97,15 +126,18 @@ class Reporter:
             # what its owner may have made ours a symbolic link to.
             os.link(hidden, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
-            # Somebody else reports on this request, who took us for dead, or its owner does.
-            self._silent = self.overtaken = True
-            self._number -= 1
+            if not _is_same(fd, hidden, name):
+                # Somebody else reports on this request, who took us for dead, or its owner does.
+                self._silent = self.overtaken = True
+                self._number -= 1
+                return False
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(hidden, dir_fd=fd)
         if self._number > _KEEP:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(f"{self._number - _KEEP:06d}.json", dir_fd=fd)
+        return True
 
     def _make_room(self, fd: int) -> None:
         with suppress(OSError):
@@ -228,6 +260,17 @@ def _empty(directory: int, until: float) -> None:
                 os.unlink(entry.name, dir_fd=directory)
 
 
+def _is_same(directory: int, name: str, other: str) -> bool:
+    """Return whether NAME and OTHER are one file: the answer to the link may have been lost."""
+    try:
+        one, two = (
+            os.stat(each, dir_fd=directory, follow_symlinks=False) for each in (name, other)
+        )
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(one, two)
+
+
 @contextmanager
 def _opened(path: Path, uid: int) -> Iterator[int]:
     fd = _open_owned(path, uid)
@@ -292,8 +335,15 @@ def _write_at(directory: int, name: str, data: bytes, *, last: bool) -> None:
 
 
 def _read_at(directory: int, name: str) -> bytes:
+    """Return what NAME holds; nothing, if its owner has made it what cannot be read."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(name, flags, dir_fd=directory)
+    try:
+        fd = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and modes.allows(found, modes.READ):
+            raise
+        return b""
     try:
         return os.read(fd, _LARGEST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     finally:

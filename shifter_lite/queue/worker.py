@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
+from shifter_lite import exhausted, logs
 from shifter_lite import store as stores
+from shifter_lite.errors import StoreTrouble
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, marks, presence
 from shifter_lite.queue.attendant import Attendant
@@ -16,14 +18,20 @@ from shifter_lite.queue.backlog import LARGEST_BATCH, Backlog, wish
 from shifter_lite.queue.batch import Batch, Report
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.presence import Census, Presence
+from shifter_lite.queue.status import Reporter
 from shifter_lite.queue.turns import Fairness, Turns
-from shifter_lite.request import Request
+from shifter_lite.request import Request, Status
 
 # How old what we know of others' claims may be when we choose, in seconds.
 _RUNNING_SECONDS = 0.5
 # So many equal requests are claimed at first, and then twice as many each time: workers that are
 # killed again and again must have got somewhere each time, however slow the filesystem is.
 _AT_FIRST = 8
+# So long nothing may be claimed, before who has nothing else to do gives up.
+_PATIENCE_SECONDS = 5.0
+# So many who asked for nothing proper are told so later, and in one round.
+_MOST_UNHEARD = 1000
+_TOLD_AT_ONCE = 30
 # So many may wait of one user.
 _MOST_WAITING = 100_000
 
@@ -55,7 +63,11 @@ class Worker:
             waiting_per_user,
         )
         self._batches: list[Batch] = []
+        # Of which not all have heard the end yet.
+        self._untold: list[Batch] = []
+        self._unheard: deque[tuple[Reporter, Status]] = deque(maxlen=_MOST_UNHEARD)
         self._at_once = _AT_FIRST
+        # What was rejected when it was claimed as one of several.
         self._late: list[Rejected] = []
         self._running: Counter[int] = Counter()
         self._counted = float("-inf")
@@ -70,6 +82,7 @@ class Worker:
         """Come to life; raises Denied where only somebody else may."""
         stores.check_ours(self._layout)
         with ExitStack() as life:
+            self.attendant.every_round(self, self._tell_unheard)
             life.enter_context(self.presence)
             life.enter_context(self.attendant)
             self._life = life.pop_all()
@@ -78,10 +91,12 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         """End; hand back what is not answered."""
         with self._life:
-            for batch in list(self._batches):
+            for batch in [*self._batches, *self._untold]:
                 batch.hand_back()
             self._batches.clear()
-            self._return_strays(claim.claimed(self._layout))
+            # What is left is put back by others, as soon as we are gone.
+            with suppress(OSError):
+                self._return_strays(claim.claimed(self._layout))
 
     # ------------------------------------------------------------------------------ claims
 
@@ -90,15 +105,17 @@ class Worker:
 
         Only some of it, so that those who ask properly need not wait.
         """
+        yield from self._late
+        self._late.clear()
         for name in self.backlog.bad():
-            found = self._claim(name)
+            found = self._claim_or_put_off(name)
             if isinstance(found, Claim):
                 # It has become one since we looked: it waits for its turn.
                 found.hand_back()
             elif found is not None:
                 yield found
         for name in self.backlog.excess():
-            if (claimed := self._claim(name)) is not None:
+            if (claimed := self._claim_or_put_off(name)) is not None:
                 yield claimed
 
     def next(self, listener: Listener | None = None) -> Batch | Rejected | None:
@@ -107,7 +124,7 @@ class Worker:
         LISTENER returns who else wants a request's statuses.
         """
         while names := self.backlog.next(self._count_running()):
-            first = self._claim(names[0])
+            first = self._claim_or_put_off(names[0])
             if first is None:
                 continue
             if isinstance(first, Rejected):
@@ -119,10 +136,22 @@ class Worker:
             return self._batch(first, names[1:], listener)
         return None
 
+    def _claim_or_put_off(self, name: str) -> Claim | Rejected | None:
+        """Claim NAME; if the filesystem has trouble, let others be claimed, and it another time."""
+        try:
+            found = self._claim(name)
+        except OSError as error:
+            exhausted.check(error)
+            self.backlog.put_off(name, error)
+            return None
+        if found is not None:
+            self.backlog.is_well(name)
+        return found
+
     def _claim(self, name: str) -> Claim | Rejected | None:
         self.attendant.check()
         self.backlog.forget(name)
-        if any(name in batch.names for batch in self._batches):
+        if any(name in batch.names for batch in [*self._batches, *self._untold]):
             # Its owner has put it there again: once the first is answered, that is no request.
             return None
         found = claim.claim(self._layout, name, store=self._store, worker=self.name)
@@ -134,7 +163,7 @@ class Worker:
         claims = [first]
         asked = wish(first.request)
         for name in names[: self._at_once - 1]:
-            other = self._claim(name)
+            other = self._claim_or_put_off(name)
             # Its owner may have written it anew since we looked.
             if isinstance(other, Claim):
                 if wish(other.request) == asked:
@@ -143,6 +172,8 @@ class Worker:
                     other.hand_back()
             elif other is not None:
                 self._late.append(other)
+            elif self.backlog.trouble is not None:
+                break
         heard = [listener(each.request) for each in claims] if listener else []
         batch = Batch(claims, next(filter(None, heard), None))
         self._running[first.request.uid] += 1
@@ -162,6 +193,36 @@ class Worker:
         }
         others = Counter(uid for uid, worker in claims if worker != self.name)
         return others + Counter(batch.request.uid for batch in self._batches)
+
+    def may_begin(self) -> bool:
+        """Return whether something waits that we may begin, now or soon, by a look that is not old.
+
+        Not what waits for a limit: who is at work there comes back for it.  Raises StoreTrouble
+        where the filesystem has given none of it for a while.
+        """
+        self.backlog.refresh(now=True)
+        if self.backlog.has_junk():
+            return True
+        allowed = self._allowed(self.backlog.waiting())
+        if allowed and all(allowed.values()):
+            self._check_patience()
+        return bool(allowed)
+
+    def _allowed(self, waiting: dict[int, bool]) -> dict[int, bool]:
+        """Return those of WAITING of whom one more may be under way."""
+        fairness, running = self._fairness, self._running_now()
+        if 0 < fairness.running <= sum(running.values()):
+            return {}
+        most = fairness.running_per_user
+        return {uid: rests for uid, rests in waiting.items() if not most or running[uid] < most}
+
+    def _check_patience(self) -> None:
+        trouble = self.backlog.trouble
+        if trouble is not None and self.backlog.troubled_seconds > _PATIENCE_SECONDS:
+            where = f": {trouble.filename!r}" if trouble.filename else ""
+            raise StoreTrouble(
+                f"the filesystem of the store is in trouble{where}: {trouble.strerror}"
+            ) from trouble
 
     def _is_too_much(self, ours: Claim) -> bool:
         """Return whether others have claimed while we chose, so that limits are exceeded."""
@@ -185,6 +246,9 @@ class Worker:
         """Have BATCH until ``leave``: ON_CANCEL hears of requests that are not wanted any more."""
 
         def look() -> None:
+            if batch.has_end:
+                # Who was taken for dead has no last word.
+                self.presence.renew()
             for request in batch.go_round():
                 on_cancel(request)
 
@@ -196,8 +260,29 @@ class Worker:
         if batch in self._batches:
             self._batches.remove(batch)
             self._at_once = min(2 * self._at_once, LARGEST_BATCH)
-            self.attendant.no_more(batch)
             self._counted = float("-inf")
+            if batch.wanted() and batch.has_end:
+                self._untold.append(batch)
+                logs.warning("the end is not told yet", request=batch.request.name)
+            else:
+                self.attendant.no_more(batch)
+
+    def tell_later(self, reporter: Reporter, end: Status) -> None:
+        """Let REPORTER tell END, of what is no request, once the filesystem lets it."""
+        self._unheard.append((reporter, end))
+
+    def _tell_unheard(self) -> None:
+        """Tell some of those who asked for nothing proper; in the attendant's thread."""
+        for _ in range(min(_TOLD_AT_ONCE, len(self._unheard))):
+            reporter, end = self._unheard.popleft()
+            if not reporter(end):
+                self._unheard.append((reporter, end))
+
+    def _forget_told(self) -> None:
+        for batch in self._untold:
+            if not batch.wanted():
+                self.attendant.no_more(batch)
+        self._untold = [batch for batch in self._untold if batch.wanted()]
 
     # -------------------------------------------------------------------------- the others
 
@@ -214,6 +299,7 @@ class Worker:
 
         FENCE keeps what they may still be about to publish from being published.
         """
+        self._forget_told()
         claims = claim.claimed(self._layout)
         dead = self._stopped({worker for _, worker in claims})
         if dead:
@@ -230,7 +316,8 @@ class Worker:
 
     def _return_strays(self, claims: list[tuple[str, str]]) -> int:
         """Put back what is ours, but we do not know of: a rename's answer may get lost on NFS."""
-        known = {request.name for batch in self._batches for request in batch.requests}
+        batches = [*self._batches, *self._untold]
+        known = {request.name for batch in batches for request in batch.requests}
         ours = [name for name, worker in claims if worker == self.name and name not in known]
         return sum(claim.return_claim(self._layout, name, self.name) for name in ours)
 
