@@ -80,6 +80,26 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# What looks at the whole node, or starts what there can be one of, runs one after the other.
+_NODE = (
+    "runtime/",
+    "test_doctor.py",
+    "test_end_to_end.py",
+    "test_examples.py",
+    "test_shared.py",
+    "test_slurm.py",
+    "test_storm.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let two processes share the tests by files, for a file's tests share what they prepare."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        group = "node" if place.startswith(_NODE) else place
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _signals_can_interrupt() -> None:
     """Let tests send SIGINT, which shells let their background jobs, and so us, ignore."""

@@ -7,12 +7,14 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _FUSE = Path("/dev/fuse")
+_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,15 @@ def ordinary(role: str = "test") -> Iterator[User]:
         prefix = ("/usr/bin/setpriv", *ids, "--")
         yield User(name=name, uid=entry.pw_uid, gid=entry.pw_gid, prefix=prefix)
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        _remove(name)
+
+
+def _remove(name: str) -> None:
+    """Remove the user NAME, once the last process of the last test has ended."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (done := subprocess.run(["userdel", name], capture_output=True, check=False)).returncode:
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -392,7 +392,11 @@ def site_file(site: Launcher, line: str) -> None:
     config.write_text(config.read_text() + line + "\n")
 
 
-@pytest.mark.parametrize(("owner", "mode"), [(UID, 0o755), (0, 0o775), (0, 0o757)])
+@pytest.mark.parametrize(
+    ("owner", "mode"),
+    [(UID, 0o755), (0, 0o775), (0, 0o757)],
+    ids=["a user's", "the group's", "everybody's"],
+)
 def test_a_program_that_is_not_roots_alone_is_not_run(
     site: Launcher, caching: Path, playground: Path, owner: int, mode: int
 ) -> None:
@@ -459,6 +463,7 @@ def test_files_of_root_belong_to_the_caller(site: Launcher) -> None:
         ("unshare", "ENOSPC", 65534),
         ("fallocate", "EOPNOTSUPP", UID),
     ],
+    ids=["fsopen", "fsmount", "mount_setattr", "unshare", "fallocate"],
 )
 def test_a_kernel_that_cannot_do_all_mounts_what_it_can(
     site: Launcher, caching: Path, call: str, error: str, owner: int
