@@ -33,6 +33,10 @@ _PLAIN_PATH = re.compile(r"(/[^/\0-\x1f:]{1,255})+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
 _HIGHEST_LEVEL = 19
 # Of a number that may not be 0.  A heart beats every 2 seconds.
+# The base layers of a site's images are wanted again and again, by all its users ...
+_SHARED_CACHE_BYTES = 20 << 30
+# ... and of one user's hardly, on a disk that is for something else: two or three usual images.
+_OWN_CACHE_BYTES = 2 << 30
 _LOWEST = {
     "executor.cpus": 1,
     "executor.jobs": 1,
@@ -148,7 +152,8 @@ class Site:
 
     ``system`` is the name that ``shifterimg images`` prints, if udiRoot.conf is not to say it.
     ``platform`` is what compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local
-    disk of each service node.  ``cache_bytes`` is how large the cache of layers may grow.
+    disk of each service node.  ``cache_bytes`` is how large the cache of layers may grow; if it is
+    negative, as it is unless it is set, that depends on the store: see ``cache_limit``.
     ``poll_seconds`` is how long a request made on another node waits at most.
     What was pulled less than ``pull_fresh_seconds`` ago is pulled again without its registry.
     A worker that has not shown for ``lease_seconds`` that it lives is taken for dead.
@@ -159,7 +164,7 @@ class Site:
     system: str = ""
     platform: str
     state_dir: str
-    cache_bytes: int = 20 << 30
+    cache_bytes: int = -1
     poll_seconds: float = 2.0
     pull_fresh_seconds: float = 60.0
     lease_seconds: float = 60.0
@@ -169,6 +174,12 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     registries: Registries = field(default_factory=Registries)
+
+    def cache_limit(self, *, shared: bool) -> int:
+        """Return how large the cache of layers may grow, in a store that may be SHARED."""
+        if self.cache_bytes >= 0:
+            return self.cache_bytes
+        return _SHARED_CACHE_BYTES if shared else _OWN_CACHE_BYTES
 
 
 _TABLES: dict[str, type[Any]] = {

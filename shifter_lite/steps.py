@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -36,6 +37,7 @@ _REPORT_SECONDS = 0.5
 # Layers that are read at a time, where no registry limits it.
 _AT_ONCE = 4
 _PUBLISH_SECONDS = 10.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +118,22 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
 
 
 @contextmanager
-def building(bench: Bench, manifest: Manifest) -> Iterator[None]:
-    """Be the only one meanwhile who builds the image of MANIFEST; raises Elsewhere."""
-    with marks.building(
-        bench.layout, build_key(bench, manifest), bench.worker.name, bench.worker.census
-    ):
+def building(bench: Bench, request: Request, manifest: Manifest) -> Iterator[None]:
+    """Be the only one meanwhile who builds the image of MANIFEST for REQUEST; raises Elsewhere."""
+    key = build_key(bench, request, manifest)
+    with marks.building(bench.layout, key, bench.worker.name, bench.worker.census):
         yield
 
 
-def build_key(bench: Bench, manifest: Manifest) -> str:
-    """Return what the build of MANIFEST is called in ``builds/``."""
+def build_key(bench: Bench, request: Request, manifest: Manifest) -> str:
+    """Return what the build of MANIFEST for REQUEST is called in ``builds/``.
+
+    The same from elsewhere is another build: it may come slowly from there, or never.
+    """
+    place = f"{request.uid}:{request.path}" if request.path else request.image.repository
     recipe = squash.recipe(bench.compressor, bench.site.policy)
-    return hashlib.sha256(f"{manifest.digest} {recipe}".encode()).hexdigest()[:32]
+    words = "\0".join((manifest.digest, recipe, place))
+    return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 _LONGEST_TEXT = 2000
@@ -187,6 +193,20 @@ def make_image(
             f"the image has {len(manifest.layers)} layers, more than {limits.layers}",
             hint="the site allows no more: limits.layers in shifter_lite.toml",
         )
+    try:
+        return _make_anywhere(bench, source, manifest, config, report)
+    finally:
+        # Layers of an image that failed count like any others.
+        _room(bench).make(0)
+
+
+def _make_anywhere(
+    bench: Bench,
+    source: Registry | local.Stored,
+    manifest: Manifest,
+    config: ImageConfig,
+    report: Report,
+) -> Image:
     if not isinstance(source, Registry):
         return _make(bench, source, _AT_ONCE, manifest, config, report)
     try:
@@ -208,13 +228,30 @@ def _make(
     config: ImageConfig,
     report: Report,
 ) -> Image:
+    limit = _cache_limit(bench)
     try:
-        return _make_once(bench, source, at_once, manifest, config, report)
+        return _make_once(bench, source, at_once, manifest, config, report, limit)
     except Damaged as error:
         # So a power loss leaves the cache, which is never synced: that is nobody's failure.
         logs.warning("once more, without what was damaged", reason=error)
+    except OSError as error:
+        if not _has_made_room(bench, error):
+            raise
+        limit = 0
     with closing(source.afresh()) as again:
-        return _make_once(bench, again, at_once, manifest, config, report)
+        return _make_once(bench, again, at_once, manifest, config, report, limit)
+
+
+def _has_made_room(bench: Bench, error: OSError) -> bool:
+    """Return whether it is worth to try again after ERROR, as the store has more room than before.
+
+    The cache is there to save time, and must not be what stands in the way.
+    """
+    if error.errno not in _NO_ROOM:
+        return False
+    logs.warning("once more, without the cache of layers", reason=error)
+    blobs.evict(bench.layout.blobs, 0, partial(_lock, bench))
+    return True
 
 
 def _make_once(
@@ -224,6 +261,7 @@ def _make_once(
     manifest: Manifest,
     config: ImageConfig,
     report: Report,
+    limit: int,
 ) -> Image:
     total = sum({layer.digest: layer.size for layer in manifest.layers}.values())
     progress = _Progress("PULLING", total, report)
@@ -241,6 +279,7 @@ def _make_once(
                     partial(_lock, bench),
                     progress,
                     at_once,
+                    limit,
                 ) as layers,
             ):
                 made = convert.convert(
@@ -259,6 +298,14 @@ def _make_once(
             layer.distrust(partial(_lock, bench))
         raise
     return image
+
+
+def _room(bench: Bench) -> blobs.Room:
+    return blobs.Room(bench.layout.blobs, _cache_limit(bench), partial(_lock, bench))
+
+
+def _cache_limit(bench: Bench) -> int:
+    return bench.site.cache_limit(shared=store.is_shared(bench.layout))
 
 
 def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
@@ -290,11 +337,20 @@ def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Repo
         layers=(),
         config=source.config,
     )
-    pieces = source.pieces(manifest, _Progress("CONVERSION", source.size, report))
-    with squash.unfinished(bench.layout.images, bench.worker.name) as file:
-        image = squash.adopt(file, pieces, content)
-        squash.place(file, image, bench.layout.image(image.id))
-    return image
+
+    def once() -> Image:
+        pieces = source.pieces(manifest, _Progress("CONVERSION", source.size, report))
+        with squash.unfinished(bench.layout.images, bench.worker.name) as file:
+            image = squash.adopt(file, pieces, content)
+            squash.place(file, image, bench.layout.image(image.id))
+        return image
+
+    try:
+        return once()
+    except OSError as error:
+        if not _has_made_room(bench, error):
+            raise
+    return once()
 
 
 def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Image:

@@ -14,7 +14,6 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from shifter_lite import cataloguing, config, exhausted, logs, steps, store
-from shifter_lite.build import blobs
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
@@ -50,7 +49,7 @@ def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
         if image is None:
             # The catalog takes a while to load: let it, while layers are on their way.
             Thread(target=cataloguing.load, daemon=True).start()
-            alone.enter_context(steps.building(bench, manifest))
+            alone.enter_context(steps.building(bench, request, manifest))
             # Whoever built it before us may just have been ready.
             image = steps.find(bench, manifest, source)
         if image is None and jobs is not None:
@@ -94,8 +93,6 @@ def _note(
     """Do what can wait until IMAGE is there, under NAMES."""
     path = cataloguing.catalog_path(bench.site, bench.store)
     cataloguing.catalogue(bench.layout, path, batch.requests, image, names, published, built=built)
-    if built:
-        blobs.evict(bench.layout.blobs, bench.site.cache_bytes)
 
 
 def take_over(bench: Bench, batch: Batch, jobs: Jobs, job: Job) -> Image:

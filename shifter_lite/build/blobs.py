@@ -2,26 +2,34 @@
 
 A blob has its final name only when its size and digest were right.  Until then it is
 ``DIGEST.part``, which one worker at a time, the one that has the blob's lock, makes
-longer; whoever has the lock next goes on where a killed one ended.  Nothing here is
-synced to disk: what a power loss leaves is found out, as every blob that this very
-pull did not download is checked again while it is read.  ``Damaged`` is raised then,
-and who brings the same again brings it anew.
+longer; the next one that has the lock goes on where a killed one ended.  A worker that
+brings a blob too slowly is not waited for: then the blob is brought once more, under a name
+of one's own.  What the cache has counts only for a source that has shown that it has the same.
+
+Nothing here is synced to disk: what a power loss leaves is found out, as every blob that
+this very pull did not download is checked again while it is read.  ``Damaged`` is raised
+then, and who brings the same again brings it anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
 from io import FileIO
 from pathlib import Path
 from threading import Condition, Event, Semaphore, Thread
 from typing import Protocol
 
 from shifter_lite.build.digest import digest_in
+from shifter_lite.build.eviction import Abandoned as Abandoned
+from shifter_lite.build.eviction import Lock as Lock
+from shifter_lite.build.eviction import Room as Room
+from shifter_lite.build.eviction import evict as evict
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.errors import BadImage, Damaged, RegistryBusy
 
@@ -29,22 +37,25 @@ _PIECE = 1 << 18
 # Seconds that a thread which was told to stop has for it, before it is left behind.
 _LAST_WORDS = 2.0
 _PATIENCE = 0.1
-# Seconds without a byte after which another worker is not waited for any more.
-_LONGEST_STALL = 90.0
-# Nobody comes back for what nobody has continued for a day.
-_LONGEST_PART = 86400.0
+# A blob that another worker brings is waited for as long as that many bytes a second come, ...
+_LEAST_RATE_BYTES = 1 << 20
+_RATE_SECONDS = 5.0
+# ... and in all no longer than it would take at a good rate, and a little more.
+_GOOD_RATE_BYTES = 8 << 20
+_LONGEST_WAIT_SECONDS = 10.0
+# What a source must know of a blob: so many bytes at a place that it cannot foresee.  Of some
+# places the one is taken that is least like zeros, or like anything else that can be guessed.
+_SAMPLE_BYTES = 1024
+_SAMPLES = 8
+_chance = random.SystemRandom()
+_NO_LIMIT = 1 << 62
+# How many blobs come at once that want room.
+_AT_ONCE = 4
 _ON_THE_WAY = "it was changed where it lies, or on the way: try again, or tell who keeps it"
 
 Progress = Callable[[int], None]
 # Reads up to so many bytes; none at the end.
 Read = Callable[[int], bytes]
-# Takes what keeps others from the blob with this digest, or returns None if another has it;
-# raises Abandoned if nobody who lives has it.
-Lock = Callable[[str], AbstractContextManager[object] | None]
-
-
-class Abandoned(Exception):
-    """Something is locked by nobody who lives: a node that hangs keeps its locks."""
 
 
 class Source(Protocol):
@@ -53,16 +64,42 @@ class Source(Protocol):
     def blob(self, descriptor: Descriptor, start: int = 0) -> AbstractContextManager[Read]:
         """Open the blob of DESCRIPTOR, from byte START on."""
 
+    def sample(self, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """Return SIZE bytes of the blob of DESCRIPTOR from START on, or fewer at its end."""
+
     def abort(self) -> None:
         """Let every read that is under way fail."""
 
 
 class _News:
-    """What those who bring layers tell those who read them; the first error is everybody's."""
+    """What those who bring layers tell those who read them; the first error is everybody's.
 
-    def __init__(self) -> None:
+    ``unread`` are those that nobody has read yet, in the order in which they will be read, and
+    ``ahead`` is how many bytes are brought of those that will still be read.
+    """
+
+    def __init__(self, limit: int) -> None:
         self.changed = Condition()
         self.error: BaseException | None = None
+        self.unread: list[Blob] = []
+        self._ahead, self._limit = 0, limit
+
+    def begin(self, blob: Blob) -> None:
+        """Wait until there is room for BLOB beside what else is brought; raises ``error``."""
+        size = blob.layer.size
+        with self.changed:
+            # The one that is read next must come, however large it is.
+            while self._ahead + size > self._limit and self.unread[:1] != [blob]:
+                self.changed.wait()
+                if self.error is not None:
+                    raise self.error
+            self._ahead += size
+
+    def end(self, size: int) -> None:
+        """Note that nobody reads a blob of SIZE bytes any more."""
+        with self.changed:
+            self._ahead -= size
+            self.changed.notify_all()
 
     def fail(self, error: BaseException | None) -> None:
         """Note ERROR, unless there is one already."""
@@ -90,6 +127,9 @@ class Blob:
         self._file: FileIO | None = None
         self._available = 0
         self.over = False
+        self.reads = 1
+        self._begun = False
+        self._is_own = False
         self._mark = mark
         self._news = news
 
@@ -171,18 +211,37 @@ class Blob:
                 with taken:
                     self.part.unlink(missing_ok=True)
 
+    def leave(self) -> None:
+        """Say that it was read once more; let go of it if that was the last time."""
+        self.reads -= 1
+        with self._news.changed:
+            if self in self._news.unread:
+                self._news.unread.remove(self)
+            self._news.changed.notify_all()
+        if not self.reads:
+            self.close()
+            if self._begun:
+                self._news.end(self.layer.size)
+
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
 
-    def bring(self, source: Source, lock: Lock, progress: Progress, stop: Event) -> None:
-        """Bring the blob from SOURCE, unless it is here; tell PROGRESS of every piece's size."""
+    def bring(
+        self, source: Source, lock: Lock, progress: Progress, stop: Event, room: Room
+    ) -> None:
+        """Bring the blob from SOURCE, unless it is here; tell PROGRESS of every piece's size.
+
+        LOCK, STOP and ROOM are those of all blobs.
+        """
         error: BaseException | None = None
         try:
-            if not self._found(progress):
+            if not self._found(source, progress):
+                self._news.begin(self)
+                self._begun = True
                 self.path.parent.mkdir(exist_ok=True)
-                self._bring_alone(source, lock, progress, stop)
+                self._bring_alone(source, lock, progress, stop, room)
         except BadImage as bad:
             error = BadImage(f"layer {self.number} ({self.layer.digest}): {bad}", hint=bad.hint)
             error.__cause__ = bad
@@ -203,20 +262,32 @@ class Blob:
                 raise news.error
             return self._available
 
-    def _found(self, progress: Progress) -> bool:
-        """Take the blob from the cache, if it is there; note that it is used."""
+    def _found(self, source: Source, progress: Progress) -> bool:
+        """Take the blob from the cache, if it is there and SOURCE has it, too."""
         try:
             file = FileIO(self.path)
         except FileNotFoundError:
             return False
-        # From here on it does not matter that others may evict it.
-        if os.fstat(file.fileno()).st_size != self.layer.size:
+        try:
+            # From here on it does not matter that others may evict it.
+            if not self._is_shown(file, source):
+                file.close()
+                return False
+        except BaseException:
             file.close()
-            return False
+            raise
         self._file = file
         os.utime(file.fileno())
         self._come(self.layer.size, progress)
         return True
+
+    def _is_shown(self, file: FileIO, source: Source) -> bool:
+        """Return whether SOURCE shows that it has what is in FILE, and that it is the blob."""
+        size = self.layer.size
+        if os.fstat(file.fileno()).st_size != size:
+            return False
+        start, sample = _sample(file, size)
+        return source.sample(self.layer, start, len(sample)) == sample
 
     def _come(self, size: int, progress: Progress) -> None:
         with self._news.changed:
@@ -224,43 +295,83 @@ class Blob:
             self._news.changed.notify_all()
         progress(size)
 
-    def _bring_alone(self, source: Source, lock: Lock, progress: Progress, stop: Event) -> None:
-        """Bring the blob unless another worker does; who gets no further is not waited for."""
+    def _bring_alone(
+        self, source: Source, lock: Lock, progress: Progress, stop: Event, room: Room
+    ) -> None:
+        """Bring the blob unless another worker does; one that gets no further is not waited for."""
         try:
             taken = self._await(lock, stop)
         except Abandoned:
-            # It may be stopped, or its host may be gone: then this is for ourselves.
+            # It may be stopped, or slow, or its host may be gone: then this is for ourselves.
             self.part = self.part.with_name(f".{self.part.name}.{self._mark}")
+            self._is_own = True
             taken = nullcontext()
         with taken:
-            # Whoever had the lock before may have brought it.
-            if not self._found(progress):
+            # The worker that had the lock before may have brought it.
+            if not self._found(source, progress):
                 self.fresh = True
-                self._download(source, progress)
+                self._download(source, progress, room)
 
     def _await(self, lock: Lock, stop: Event) -> AbstractContextManager[object]:
-        """Take LOCK; raises Abandoned if who has it gets no further, or RegistryBusy on STOP."""
-        size, since = -1, time.monotonic()
+        """Take LOCK; raises Abandoned if it takes too long, or RegistryBusy on STOP."""
+        begun = since = time.monotonic()
+        size = self._part_size()
+        longest = _LONGEST_WAIT_SECONDS + self.layer.size / _GOOD_RATE_BYTES
         while (taken := lock(self.layer.digest)) is None:
             if stop.wait(_PATIENCE):
                 raise RegistryBusy("the download was given up", hint="pull again")
-            with suppress(FileNotFoundError):
-                now = self.part.stat().st_size
-                if now != size:
-                    size, since = now, time.monotonic()
-            if time.monotonic() - since > _LONGEST_STALL:
+            now = time.monotonic()
+            # The lock is others' as well: another worker may have brought it without.
+            if now - begun > longest or self.path.exists():
                 raise Abandoned
+            if now - since > _RATE_SECONDS:
+                grown = self._part_size()
+                if grown - size < _LEAST_RATE_BYTES * (now - since):
+                    raise Abandoned
+                size, since = grown, now
         return taken
 
-    def _download(self, source: Source, progress: Progress) -> None:
-        self._file = FileIO(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
+    def _part_size(self) -> int:
         try:
-            _Download(self.layer, self._file, partial(self._come, progress=progress)).run(source)
+            return self.part.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _download(self, source: Source, progress: Progress, room: Room) -> None:
+        self._file = FileIO(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
+        left, due = self.layer.size, 0
+
+        def come(size: int) -> None:
+            nonlocal left, due
+            left, due = left - size, due - size
+            if due <= 0 < left:
+                due = room.step
+                room.make(min(left, due) * _AT_ONCE)
+            self._come(size, progress)
+
+        come(0)
+        try:
+            _Download(self.layer, self._file, come).run(source)
         except (BadImage, Damaged, OSError):
             # Of the last, the most likely is no room, which a part takes from others.
             self.part.unlink(missing_ok=True)
             raise
+        except BaseException:
+            if self._is_own:
+                self.part.unlink(missing_ok=True)
+            raise
         self.part.rename(self.path)
+
+
+def _sample(file: FileIO, size: int) -> tuple[int, bytes]:
+    """Return a place in FILE, which has SIZE bytes, and what is there: hard to guess."""
+    found, last = [], max(0, size - _SAMPLE_BYTES)
+    for _ in range(_SAMPLES):
+        start = _chance.randint(min(1, last), last)
+        data = os.pread(file.fileno(), _SAMPLE_BYTES, start)
+        found.append((len(zlib.compress(data)), start, data))
+    _, start, data = max(found)
+    return start, data
 
 
 class _Download:
@@ -287,7 +398,7 @@ class _Download:
             while data := read(_PIECE):
                 self._take(data)
         if self._size != self._layer.size:
-            fact = f"it has {self._size} bytes, not {self._layer.size}"
+            fact = f"it has fewer than the {self._layer.size} bytes that it should have"
             raise BadImage(fact, hint=_ON_THE_WAY)
         if not self._right():
             if begun:
@@ -295,8 +406,8 @@ class _Download:
                     f"the unfinished layer {self._layer.digest} was damaged and is dropped",
                     hint="pull again: it will be downloaded anew",
                 )
-            found = digest_in(self._hash)
-            raise BadImage(f"it has the wrong digest: {found}", hint=_ON_THE_WAY)
+            # Not which it has: it may be a secret of where a redirect led.
+            raise BadImage("it has the wrong digest", hint=_ON_THE_WAY)
 
     def _resume(self) -> None:
         if os.fstat(self._file.fileno()).st_size > self._layer.size:
@@ -326,6 +437,18 @@ class _Download:
         self._come(len(data))
 
 
+def _unique(layers: Sequence[Descriptor], cache: Path, mark: str, news: _News) -> dict[str, Blob]:
+    """Return the blobs that LAYERS are, by digest; one may be several layers."""
+    unique: dict[str, Blob] = {}
+    for number, layer in enumerate(layers, 1):
+        if layer.digest in unique:
+            unique[layer.digest].reads += 1
+        else:
+            unique[layer.digest] = Blob(number, layer, cache, mark, news)
+    news.unread = list(unique.values())
+    return unique
+
+
 @contextmanager
 def fetching(
     layers: Sequence[Descriptor],
@@ -335,17 +458,16 @@ def fetching(
     lock: Lock,
     progress: Progress,
     at_once: int,
+    limit: int = _NO_LIMIT,
 ) -> Iterator[list[Blob]]:
     """Yield LAYERS as blobs in the directory CACHE, which come from SOURCE while they are read.
 
     AT_ONCE are under way at a time.  PROGRESS is told of every piece's size in bytes.  Names of
-    files that only this worker uses end with MARK.
+    files that only this worker uses end with MARK.  The cache is kept within LIMIT bytes, and
+    no more of them than that are brought ahead; but a larger layer comes all the same.
     """
-    news = _News()
-    unique = {
-        layer.digest: Blob(number, layer, cache, mark, news)
-        for number, layer in enumerate(layers, 1)
-    }
+    news, room = _News(limit), Room(cache, limit, lock)
+    unique = _unique(layers, cache, mark, news)
     todo = list(reversed(unique.values()))
     stop = Event()
     ended = Semaphore(0)
@@ -353,7 +475,7 @@ def fetching(
     def work() -> None:
         with suppress(IndexError):
             while not stop.is_set():
-                todo.pop().bring(source, lock, progress, stop)
+                todo.pop().bring(source, lock, progress, stop, room)
         ended.release()
 
     running = 0
@@ -374,36 +496,3 @@ def fetching(
         if not running:
             for blob in unique.values():
                 blob.close()
-
-
-def evict(cache: Path, limit: int) -> None:
-    """Drop the blobs least recently used until CACHE has at most LIMIT bytes.
-
-    Tables of contents count with their blobs.  Those without one are dropped, and
-    parts that nobody has continued for a day.
-    """
-    found = []
-    now = time.time()
-    for path in cache.glob("??/*"):
-        with suppress(FileNotFoundError):
-            status = path.stat()
-            old = path.suffix == ".part" and status.st_mtime < now - _LONGEST_PART
-            if old or (path.suffix == ".toc" and not path.with_suffix("").exists()):
-                path.unlink()
-            elif not path.suffix and not path.name.startswith("."):
-                size = status.st_size + _size(path.with_suffix(".toc"))
-                found.append((status.st_mtime, size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= limit:
-            return
-        path.with_suffix(".toc").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        total -= size
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

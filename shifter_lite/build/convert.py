@@ -94,7 +94,8 @@ class Conversion:
                 table, found = self._take_new(blob, tar.Stream(pieces), hashed, held)
         if found != diff_id:
             blob.toc.unlink(missing_ok=True)
-            raise BadImage(f"its content has the digest {found}, not the diff_id {diff_id}")
+            # Not which it has: the cache may have it of another user.
+            raise BadImage(f"its content has another digest, not the diff_id {diff_id}")
         return table
 
     def _take_known(self, table: BinaryIO, stream: tar.Stream) -> None:
@@ -224,6 +225,7 @@ def convert(
         conversion = Conversion(tree, writer, site.limits, mark)
         for blob, diff_id in zip(blobs, diff_ids, strict=True):
             conversion.layer(blob, diff_id)
+            blob.leave()
         tree.finish()
         writer.finish()
     live = _live(tree)

@@ -119,6 +119,16 @@ class Registry:
         finally:
             download.close()
 
+    def sample(self, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """Return SIZE bytes of the blob of DESCRIPTOR from START on, or fewer; raises as blob."""
+        if descriptor.data is not None:
+            return descriptor.data[start : start + size]
+        data = bytearray()
+        with closing(Download(self._usable(), descriptor, start, start + size)) as download:
+            while len(data) < size and (piece := download.read(size - len(data))):
+                data += piece
+        return bytes(data)
+
     def without_mirrors(self) -> Registry | None:
         """Return the registry itself, for who got something wrong from here; None if that is it."""
         if len(self._endpoints) == 1:

@@ -14,7 +14,7 @@ import click
 
 from shifter_lite import cataloguing, config, identity, logs, steps, store
 from shifter_lite.build import squash
-from shifter_lite.cli import boundary, doctor, module, users
+from shifter_lite.cli import boundary, doctor, module, usage, users
 from shifter_lite.cli.boundary import json_option
 from shifter_lite.errors import Damaged
 from shifter_lite.index import resolve
@@ -101,6 +101,7 @@ def queue(context: click.Context, as_json: bool) -> None:
 program.add_command(users.command)
 program.add_command(module.commands)
 program.add_command(doctor.command)
+program.add_command(usage.command)
 
 
 class _Names:

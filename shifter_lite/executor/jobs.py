@@ -73,7 +73,7 @@ class Jobs:
             root=str(bench.layout.root),
             store=bench.store,
             master=bench.worker.name,
-            key=steps.build_key(bench, manifest),
+            key=steps.build_key(bench, request, manifest),
             recipe=squash.recipe(bench.compressor, bench.site.policy),
             request=request,
             manifest=manifest,

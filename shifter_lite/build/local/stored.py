@@ -57,6 +57,14 @@ class Stored(ABC):
 
             yield read
 
+    def sample(self, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """Return SIZE bytes of the blob of DESCRIPTOR from START on, or fewer; raises as blob."""
+        data = bytearray()
+        with self.blob(descriptor, start) as read:
+            while len(data) < size and (piece := read(size - len(data))):
+                data += piece
+        return bytes(data)
+
     def abort(self) -> None:
         """Let every read of a blob that is under way fail, for good."""
         self._aborted.set()

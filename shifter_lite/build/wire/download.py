@@ -22,19 +22,22 @@ _SKIPPED = 1 << 18
 
 
 class Download:
-    """Reads the blob of DESCRIPTOR from the byte START on.
+    """Reads the blob of DESCRIPTOR from the byte START on, to its end or before the byte STOP.
 
     A connection that is cut is opened again where it was.  The bytes are as they came:
     whoever reads them checks them.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], blob: Descriptor, start: int) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], blob: Descriptor, start: int, stop: int | None = None
+    ) -> None:
         self._endpoints, self._blob, self._at = list(endpoints), blob, start
         self._begin()
         self._open = ExitStack()
         self._body: Body | None = None
         self._part = False
-        self._ended = start >= blob.size
+        self._stop = blob.size if stop is None else stop
+        self._ended = start >= self._stop
 
     def _begin(self) -> None:
         """Begin with the first of the endpoints that are left."""
@@ -71,7 +74,8 @@ class Download:
         self._open.enter_context(endpoint.kept())
         self._mark = self._at
         ask_part = self._at > 0 and self._ranges
-        headers = {"Range": f"bytes={self._at}-"} if ask_part else {}
+        last = self._stop - 1 if self._stop < self._blob.size else ""
+        headers = {"Range": f"bytes={self._at}-{last}"} if ask_part else {}
         missing = BadImage(f"the registry has no blob {self._blob.digest}, which the image needs")
         response = endpoint.attempt(
             f"blobs/{self._blob.digest}", headers, missing, (200, 206, *[416] * ask_part)
@@ -114,7 +118,7 @@ class Download:
         body = self._body
         nothing_came = self._at == self._mark
         whole = body is not None and body.framed and not self._part
-        if self._at < self._blob.size and not nothing_came and not whole:
+        if self._at < self._stop and not nothing_came and not whole:
             fault = words.stopped(self._endpoints[0].who, "the connection was cut")
             fault.wait = 0.0
             raise fault
@@ -124,7 +128,7 @@ class Download:
 
     def _recover(self, fault: Fault) -> None:
         """Make ready to go on after FAULT, here or elsewhere; raises its error."""
-        if self._at >= self._blob.size:
+        if self._at >= self._stop:
             # All is here: what came after it does not matter.
             self._ended = True
             return
