@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shifter_lite.build import blobs, convert, eviction
+from shifter_lite.build import blobs, convert, eviction, local
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.errors import BadImage
@@ -24,6 +24,8 @@ from tests.test_convert import SITE, Source, noise
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and be several")
 
 _MB = 1_000_000
+# The field of a squashfs's superblock that says where it ends.
+_USED = 12
 
 
 def layer(size: int, seed: int = 1) -> images.Layer:
@@ -344,3 +346,35 @@ def test_a_download_that_is_given_up_leaves_no_part_of_its_own(
     ):
         blob.check()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# -------------------------------------------------------------------------------- imported holes
+
+
+def test_holes_of_an_import_take_no_room_in_the_store(run: Runner, workdir: Path) -> None:
+    root, path = workdir / "root", workdir / "image.squashfs"
+    root.mkdir()
+    (root / "data").write_bytes(noise(300_000))
+    subprocess.run(
+        ["mksquashfs", root, path, "-quiet", "-no-progress", "-comp", "zstd", "-noD"], check=True
+    )
+    # As mksquashfs -offset and padding leave them, but in the middle of what it uses.
+    data = bytearray(path.read_bytes())
+    fields = list(local.squashfs._LAYOUT.unpack_from(data))
+    fields[_USED] = 64 << 20
+    local.squashfs._LAYOUT.pack_into(data, 0, *fields)
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(32 << 20)
+        file.seek(40 << 20)
+        file.write(b"in the middle of a hole")
+        file.truncate(64 << 20)
+    path.chmod(0o644)
+    assert path.stat().st_blocks < 4096
+    done = run("shifterimg", "import", path, "holes:1")
+    assert done.returncode == 0, done.stderr
+    (image,) = (run.store / "images").rglob("*.squashfs")
+    assert image.stat().st_blocks < path.stat().st_blocks + 64
+    with image.open("rb") as stored_one, path.open("rb") as file:
+        assert stored_one.read(64 << 20) == file.read()
+    assert run("shifter-admin", "verify").returncode == 0

@@ -539,7 +539,7 @@ def test_a_layer_with_the_wrong_digest_is_refused(
     faulty_registry.fault(digest, faulty.Body(right + b"more"))
     refused(run, f"{faulty_registry.address}/x:1", 65, "layer 1", digest, "more than")
     faulty_registry.fault(digest, faulty.Body(right[:50]))
-    refused(run, f"{faulty_registry.address}/x:1", 65, "layer 1", digest, "50 bytes")
+    refused(run, f"{faulty_registry.address}/x:1", 65, "layer 1", digest, "fewer than")
 
 
 def test_a_layer_that_is_cut_off_on_the_way_is_busy(
@@ -754,13 +754,13 @@ def test_layers_that_the_cache_has_spoilt_are_brought_again_and_no_pull_fails(
     address = faulty_registry.address
     assert run("shifterimg", "pull", f"{address}/x:1").returncode == 0
     whole, *spoilt = sorted(cached(run.store))
-    asked = {path: len(faulty_registry.asked(f"sha256:{path.name}")) for path in (whole, *spoilt)}
+    asked = {path: len(faulty_registry.fetched(f"sha256:{path.name}")) for path in (whole, *spoilt)}
     for path in spoilt:
         spoil(path)
         path.with_suffix(".toc").unlink()
     done = run("shifterimg", "pull", f"{address}/x:2")
     assert done.returncode == 0, done.stderr
-    again = {path: len(faulty_registry.asked(f"sha256:{path.name}")) for path in asked}
+    again = {path: len(faulty_registry.fetched(f"sha256:{path.name}")) for path in asked}
     assert again[whole] == asked[whole]
     assert all(again[path] > asked[path] for path in spoilt)
     assert left_over(run.store) == []

@@ -31,6 +31,9 @@ from shifter_lite.records import Content, Image, seal
 _WRITER = "shifter-lite-3"
 _MAGIC = b"shifter-lite image 1"
 _ALIGNMENT = 4096
+# What filesystems allocate at least.
+_BLOCK = 4096
+_ZEROS = bytes(_BLOCK)
 _LARGEST_ACCOUNT = 65536
 _LARGEST_LIBRARIES = 1 << 17
 # The superblock: magic, and at byte 40 the number of bytes used; see squashfs(5).
@@ -73,11 +76,29 @@ def adopt(file: FileIO, pieces: Iterable[bytes], content: Content) -> Image:
 
     Whoever reads the launcher's fields knows it by one of them.
     """
+    at = 0
     for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            view = view[file.write(view) :]
+        for start, end in _filled(piece):
+            press.write(file.fileno(), [piece[start:end]], at + start)
+        at += len(piece)
+    file.truncate(at)
     return _seal(file, content, [("imported", b"yes")])
+
+
+def _filled(piece: bytes) -> Iterator[tuple[int, int]]:
+    """Yield beginning and end of each run of blocks in PIECE that are not zeros.
+
+    What is a hole in its owner's file must not take room in the store.
+    """
+    begin = None
+    for at in range(0, len(piece), _BLOCK):
+        if piece[at : at + _BLOCK] != _ZEROS[: len(piece) - at]:
+            begin = at if begin is None else begin
+        elif begin is not None:
+            yield begin, at
+            begin = None
+    if begin is not None:
+        yield begin, len(piece)
 
 
 def place(file: FileIO, image: Image, path: Path) -> None:

@@ -215,6 +215,10 @@ class Registry:
         """Return the requests for WHAT, a digest or a tag."""
         return [each for each in self.requests if each.path.endswith(f"/{what}")]
 
+    def fetched(self, what: str) -> list[Request]:
+        """Return the requests for WHAT up to its end: not those for a few bytes of it."""
+        return [each for each in self.asked(what) if each.headers.get("Range", "-").endswith("-")]
+
     def take_fault(self, path: str) -> Fault | None:
         """Return what goes wrong with this request for PATH."""
         with self._lock:

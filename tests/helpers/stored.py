@@ -80,7 +80,7 @@ def entries(image: Image, tags: Sequence[str] | None = None) -> Saved:
     first: dict[str, str] = {}
     for number, layer in enumerate(document["layers"]):
         # Docker's ids of layers are digests of something that is not in the archive.
-        directory = images.sha256(b"%d" % number).removeprefix("sha256:")
+        directory = images.sha256(f"{name} {number}".encode()).removeprefix("sha256:")
         path = f"{directory}/layer.tar"
         members += [images.directory(directory), images.file(f"{directory}/VERSION", b"1.0")]
         if layer["digest"] in first:
