@@ -30,6 +30,7 @@ def left_over(store: Path) -> list[str]:
         "cache/blobs/",
         "locks/publish",
         "locks/blob.",
+        "confirmed/",
     )
     paths = [path for path in store.rglob("*") if not path.is_dir()]
     names = [str(path.relative_to(store)) for path in paths]
