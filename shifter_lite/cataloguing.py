@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from shifter_lite.catalog.images import Catalog, Pull
 
 _TICK = 0.1
+# So long a worker waits for others who use the catalog; and who makes it anew, by hand.
+_PATIENCE_SECONDS, _LONG_PATIENCE_SECONDS = 1.0, 60.0
 
 
 def load() -> None:
@@ -52,13 +54,13 @@ def catalogue(
     published: Published,
     *,
     built: bool,
-) -> None:
+) -> bool:
     """Tell the catalog at PATH of REQUESTS, answered with IMAGE, and of all that it lacks.
 
     That is all up to the generation PUBLISHED of the index, which has NAMES.
 
     The image is published, whatever becomes of this: what is missed now is caught
-    up with another time.
+    up with another time.  Return whether nothing was missed.
     """
     from shifter_lite.catalog import images  # noqa: PLC0415
 
@@ -68,14 +70,16 @@ def catalogue(
         if published.is_ours and catalog.generation == generation - 1:
             public = [each for each in names.items() if not each[0].startswith("\0")]
             catalog.add(generation, image, public)
-        elif catalog.generation != generation:
+        elif catalog.generation < generation:
             _catch_up(layout, catalog)
         catalog.record_pulls(requests, image.id, int(time()), built=built)
 
     try:
-        images.use(path, tell)
+        images.use(path, tell, patience=_PATIENCE_SECONDS)
     except (Damaged, OSError, sqlite3.Error) as error:
         logs.warning("the catalog lacks a generation", generation=generation, reason=error)
+        return False
+    return True
 
 
 class Rebuilt(NamedTuple):
@@ -106,7 +110,7 @@ def rebuild(layout: Layout, path: Path, store: str) -> Rebuilt:
         found.append(Rebuilt(**catalog.counts()))
 
     try:
-        images.use(path, tell)
+        images.use(path, tell, patience=_LONG_PATIENCE_SECONDS)
     except sqlite3.Error as error:
         raise BuildFailed(f"the catalog cannot be made: {str(path)!r}: {error}") from error
     return found[-1]

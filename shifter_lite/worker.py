@@ -10,10 +10,12 @@ import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from shifter_lite import cataloguing, config, exhausted, logs, steps, store
+from shifter_lite.afterwards import Afterwards, Answer
 from shifter_lite.build.manifest import Manifest
 from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from shifter_lite.executor.jobs import Jobs
 
 
-def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
+def build(bench: Bench, batch: Batch, jobs: Jobs | None = None, *, afterwards: Afterwards) -> Image:
     """Turn one request, and all that are equal, into one published image.
 
     Raises Elsewhere if it is being built already, and Submitted if one of JOBS builds it.
@@ -57,7 +59,7 @@ def build(bench: Bench, batch: Batch, jobs: Jobs | None = None) -> Image:
         if image is None:
             image, built = steps.make(bench, source, manifest, report), True
         named = _publish(bench, batch, manifest, image)
-    _note(bench, batch, image, *named, built=built)
+    afterwards.add(Answer(batch.requests, image, *named, built))
     return image
 
 
@@ -81,26 +83,12 @@ def _publish(
     return names, steps.publish_names(bench, names)
 
 
-def _note(
-    bench: Bench,
-    batch: Batch,
-    image: Image,
-    names: Mapping[str, Entry],
-    published: Published,
-    *,
-    built: bool,
-) -> None:
-    """Do what can wait until IMAGE is there, under NAMES."""
-    path = cataloguing.catalog_path(bench.site, bench.store)
-    cataloguing.catalogue(bench.layout, path, batch.requests, image, names, published, built=built)
-
-
-def take_over(bench: Bench, batch: Batch, jobs: Jobs, job: Job) -> Image:
+def take_over(bench: Bench, batch: Batch, jobs: Jobs, job: Job, *, afterwards: Afterwards) -> Image:
     """Publish for BATCH what JOB, one of JOBS, has built."""
     with jobs.result(job) as image_id:
         image = steps.read_record(bench.layout, image_id)
         named = _publish(bench, batch, job.order.manifest, image)
-    _note(bench, batch, image, *named, built=True)
+    afterwards.add(Answer(batch.requests, image, *named, built=True))
     return image
 
 
@@ -109,14 +97,15 @@ def run(bench: Bench) -> None:
     # Only who waits for requests pays for loading what waiting needs.
     from shifter_lite.queue.watch import Watch  # noqa: PLC0415
 
-    backlog = bench.worker.backlog
+    backlog, afterwards = bench.worker.backlog, Afterwards(bench)
     with (
-        Shift(bench, build, take_over) as shift,
+        _shift(bench, afterwards) as shift,
         Watch(bench.layout.submitted, pause=bench.site.poll_seconds) as watch,
     ):
         while True:
             try:
                 busy = shift.turn()
+                afterwards.do()
                 shift.tidy_sometimes()
                 if busy:
                     continue
@@ -136,11 +125,22 @@ def drain(bench: Bench, listener: Listener | None = None, *, patient: bool = Fal
 
     If PATIENT, stay until it is known whether the workers live that have the others.
     """
-    with Shift(bench, build, take_over, listener) as shift:
+    afterwards = Afterwards(bench)
+    with _shift(bench, afterwards, listener) as shift:
         while shift.turn() or shift.left() or (patient and bench.worker.undecided()):
             if shift.idle:
                 time.sleep(OPEN_SECONDS)
+            afterwards.do()
         shift.tidy_sometimes()
+
+
+def _shift(bench: Bench, afterwards: Afterwards, listener: Listener | None = None) -> Shift:
+    return Shift(
+        bench,
+        partial(build, afterwards=afterwards),
+        partial(take_over, afterwards=afterwards),
+        listener,
+    )
 
 
 def again(work: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ under a lock, and only to the file that was meant.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -21,7 +22,7 @@ from shifter_lite.catalog import schema
 # https://www.sqlite.org/rescode.html
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BESIDE = ("", "-wal", "-shm", "-journal")
-_PATIENCE = 60.0
+_PAUSE_SECONDS = 0.05
 
 
 class Malformed(sqlite3.DatabaseError):
@@ -35,22 +36,24 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
-def open_file(path: Path) -> Database:
+def open_file(path: Path, patience: float) -> Database:
     """Open the database at PATH, made anew if it is missing or of another version.
+
+    Others are waited for as long as PATIENCE, in seconds.
 
     Raises sqlite3.Error, which ``is_damage`` if there is no catalog in it.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists() and (database := _opened(path)):
+    if path.exists() and (database := _opened(path, patience)):
         return database
-    with _alone(path):
+    with _alone(path, patience):
         # Somebody else may have made it while we waited.
-        return _opened(path) or _made(path)
+        return _opened(path, patience) or _made(path, patience)
 
 
-def _opened(path: Path) -> Database | None:
+def _opened(path: Path, patience: float) -> Database | None:
     """Return the database at PATH, if it is of our version."""
-    database = _connected(path)
+    database = _connected(path, patience)
     with ExitStack() as on_error:
         on_error.callback(database.close)
         if not _is_of_our_version(database):
@@ -59,13 +62,13 @@ def _opened(path: Path) -> Database | None:
     return database
 
 
-def _made(path: Path) -> Database:
+def _made(path: Path, patience: float) -> Database:
     """Return the database at PATH with our tables and no others.
 
     In place and at once: who looks at the file meanwhile would take the journal of another one
     at its name for its own, and remove it.
     """
-    database = _connected(path)
+    database = _connected(path, patience)
     with ExitStack() as on_error:
         on_error.callback(database.close)
         database.execute("BEGIN IMMEDIATE")
@@ -77,9 +80,9 @@ def _made(path: Path) -> Database:
     return database
 
 
-def put_aside(path: Path, number: int) -> None:
+def put_aside(path: Path, number: int, patience: float) -> None:
     """Give the file at PATH, if its inode still has this NUMBER, and its journals another name."""
-    with _alone(path):
+    with _alone(path, patience):
         if inode(path) != number:
             return
         aside = f"{path.name}.damaged.{int(time.time())}.{os.urandom(2).hex()}"
@@ -104,8 +107,8 @@ def check(database: Database) -> None:
             raise Malformed(row["integrity_check"])
 
 
-def _connected(path: Path) -> Database:
-    return Database(sqlite3.connect(path, timeout=_PATIENCE))
+def _connected(path: Path, patience: float) -> Database:
+    return Database(sqlite3.connect(path, timeout=patience))
 
 
 def _is_of_our_version(database: Database) -> bool:
@@ -117,11 +120,25 @@ def _is_of_our_version(database: Database) -> bool:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Be the only one who changes which file is at PATH, which is on a local disk."""
+def _alone(path: Path, patience: float) -> Iterator[None]:
+    """Be the only one who changes which file is at PATH, which is on a local disk.
+
+    Raises TimeoutError after as many seconds as PATIENCE.
+    """
     fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, time.monotonic() + patience)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, until: float) -> None:
+    """Lock the file open on FD; TimeoutError if that is not had UNTIL the monotonic clock says."""
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise TimeoutError(errno.ETIMEDOUT, "somebody keeps the catalog's lock") from error
+        time.sleep(_PAUSE_SECONDS)

@@ -34,12 +34,14 @@ class Pull(NamedTuple):
 class Catalog:
     """The catalog of one store, at one service node; while entered, nobody else changes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 60.0) -> None:
         """Open the database at PATH, made anew if it is missing or of another version.
+
+        Others that use it are waited for as long as PATIENCE, in seconds, each time.
 
         Raises sqlite3.Error, as all that follows may; see ``use``.
         """
-        self._database = file.open_file(path)
+        self._database = file.open_file(path, patience)
 
     def __enter__(self) -> Self:
         """Wait until nobody else changes it."""
@@ -140,19 +142,21 @@ class Catalog:
         )
 
 
-def use(path: Path, tell: Callable[[Catalog], None]) -> None:
+def use(path: Path, tell: Callable[[Catalog], None], *, patience: float) -> None:
     """Let TELL use the catalog at PATH; a damaged one is put aside, and told anew.
+
+    PATIENCE is as for ``Catalog``.
 
     Raises sqlite3.Error or OSError.
     """
     number = file.inode(path)
     try:
-        with Catalog(path) as catalog:
+        with Catalog(path, patience) as catalog:
             return tell(catalog)
     except sqlite3.Error as error:
         if not file.is_damage(error):
             raise
         logs.warning("the catalog is damaged", path=path, reason=error)
-    file.put_aside(path, number)
-    with Catalog(path) as catalog:
+    file.put_aside(path, number, patience)
+    with Catalog(path, patience) as catalog:
         return tell(catalog)
