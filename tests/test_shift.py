@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from shifter_lite import config, steps, worker
+from shifter_lite import config, durable, steps, worker
 from shifter_lite import store as stores
 from shifter_lite.errors import Damaged, NotFound
 from shifter_lite.layout import Layout
@@ -91,7 +91,8 @@ def test_a_damaged_store_ends_no_worker(bench: Bench, monkeypatch: pytest.Monkey
 
 
 def test_what_is_left_of_an_interrupted_publication_is_no_obstacle(bench: Bench) -> None:
-    (bench.layout.index / f".{bench.worker.name}").touch()
+    generation = bench.layout.index / "images.0000000001.cdb"
+    durable.unfinished_name(generation, bench.worker.name).touch()
     with Shift(bench, never, never):
         steps.fence(bench)
     assert os.listdir(bench.layout.index) == ["images.0000000001.cdb"]

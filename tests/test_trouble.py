@@ -5,7 +5,9 @@ import os
 import stat
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from shifter_lite import store as stores
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, status
+from shifter_lite.queue.attendant import Unwanted
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.worker import Worker
@@ -292,3 +295,52 @@ def test_a_status_that_its_owner_has_closed_holds_up_nothing(layout: Layout) -> 
     assert status.Reporter(layout, asked.name, os.getuid())(Status(state="READY"))
     (layout.status / asked.name).touch()
     assert status.Reporter(layout, asked.name, os.getuid())(Status(state="READY"))
+
+
+# ------------------------------------------------------------------- what is interrupted
+
+
+class _Slow:
+    """Something whose finalizer takes a while, in which Python drops what a signal raises."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    def __del__(self) -> None:
+        self._seen.append("began")
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            pass
+        self._seen.append("ended")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_a_finalizer_swallows_is_raised_again(worker: Worker) -> None:
+    seen: list[str] = []
+
+    def build() -> None:
+        slow = _Slow(seen)
+        del slow
+        time.sleep(8)
+        seen.append("went on")
+
+    with pytest.raises(Unwanted), worker.attendant.guarding(lambda: False):
+        build()
+    assert seen[0] == "began"
+    assert "went on" not in seen
+
+
+def test_what_was_interrupted_is_not_kept(worker: Worker) -> None:
+    class Tree:
+        pass
+
+    kept = []
+
+    def build() -> None:
+        tree = Tree()
+        kept.append(weakref.ref(tree))
+        time.sleep(20)
+
+    with suppress(Unwanted), worker.attendant.guarding(lambda: False):
+        build()
+    assert kept[0]() is None

@@ -7,6 +7,7 @@ instance: so it sends it a signal, whose handler raises there.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,9 @@ from shifter_lite import logs
 from shifter_lite.queue.presence import BEAT_SECONDS, Census, Lost, Presence
 
 _LOOK_SECONDS = 1.0
-# How long what was raised may take to arrive, before it is raised once more: Python drops what
-# comes while it runs a finalizer.
-_ARRIVAL_SECONDS = 10.0
+# How long what was raised may take to arrive, before it is raised once more.  Python drops what
+# comes while it runs a finalizer, and says so: that is not waited for.
+_ARRIVAL_SECONDS = 30.0
 # Nobody else's: SIGTERM and its like mean something to whoever started us.
 _SIGNAL = signal.SIGUSR1
 
@@ -41,11 +42,13 @@ class Attendant:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._attend, name="attendant", daemon=True)
         self._main = threading.main_thread()
-        self._lost: Lost | None = None
+        # Errors are made where they are raised, and none is kept: its traceback would keep all
+        # that was being done.
+        self._is_lost = False
         self._guarded: Callable[[], bool] | None = None
-        # What is to be raised, and over what.
-        self._reason: tuple[Callable[[], bool], BaseException] | None = None
+        self._unwanted: Callable[[], bool] | None = None
         self._sent = float("-inf")
+        self._dropped: Any = None
         self._rounds: dict[object, Callable[[], None]] = {}
         self._before: Any = None
         self._renewed = self._looked = float("-inf")
@@ -54,6 +57,7 @@ class Attendant:
         """Begin.  Only in the main thread can anything be interrupted."""
         if threading.current_thread() is self._main:
             self._before = signal.signal(_SIGNAL, self._raise)
+            self._dropped, sys.unraisablehook = sys.unraisablehook, self._drop
         self._thread.start()
         return self
 
@@ -63,6 +67,7 @@ class Attendant:
         self._thread.join()
         if self._before is not None:
             signal.signal(_SIGNAL, self._before)
+            sys.unraisablehook = self._dropped
 
     def every_round(self, key: object, look: Callable[[], None]) -> None:
         """Call LOOK about every second, in the thread, until ``no_more`` with the same KEY."""
@@ -74,8 +79,8 @@ class Attendant:
 
     def check(self) -> None:
         """Raise Lost if we were taken for dead."""
-        if self._lost:
-            raise self._lost
+        if self._is_lost:
+            raise Lost(self._presence.name)
 
     @contextmanager
     def guarding(self, wanted: Callable[[], bool]) -> Iterator[None]:
@@ -86,13 +91,23 @@ class Attendant:
         try:
             yield
         finally:
-            self._guarded = None
+            self._guarded = self._unwanted = None
 
     def _raise(self, _number: int, _frame: FrameType | None) -> None:
         # Runs between two bytecodes of the main thread: what it finds cannot change meanwhile.
-        if self._reason is not None and self._reason[0] is self._guarded:
-            self._guarded = None
-            raise self._reason[1]
+        if self._guarded is None:
+            return
+        if self._is_lost:
+            raise Lost(self._presence.name)
+        if self._unwanted is self._guarded:
+            raise Unwanted
+
+    def _drop(self, unraisable: Any) -> None:
+        """Note that Python has dropped what was raised, as in a finalizer."""
+        if isinstance(unraisable.exc_value, Lost | Unwanted):
+            self._sent = float("-inf")
+        else:
+            self._dropped(unraisable)
 
     def _attend(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
@@ -116,8 +131,8 @@ class Attendant:
     def _try(self, look: Callable[[], None]) -> None:
         try:
             look()
-        except Lost as lost:
-            self._lost = lost
+        except Lost:
+            self._is_lost = True
         except OSError:
             # The next one will do.
             pass
@@ -127,8 +142,8 @@ class Attendant:
     def _renew(self) -> None:
         try:
             self._presence.renew()
-        except Lost as lost:
-            self._lost = lost
+        except Lost:
+            self._is_lost = True
         except OSError as error:
             # If it lasts, others will bury us, and then we shall know.
             logs.warning("the heart missed a beat", reason=error)
@@ -137,11 +152,9 @@ class Attendant:
         wanted = self._guarded
         if wanted is None:
             return
-        if self._lost is not None:
-            self._reason = (wanted, self._lost)
-        elif not wanted():
-            self._reason = (wanted, Unwanted())
-        else:
+        if not wanted():
+            self._unwanted = wanted
+        elif not self._is_lost:
             return
         if time.monotonic() - self._sent > _ARRIVAL_SECONDS and self._main.ident:
             self._sent = time.monotonic()

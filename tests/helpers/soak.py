@@ -142,10 +142,16 @@ class _Asking:
                 (self._store / "status" / name / "cancel").touch()
             if newest["state"] in ("READY", "FAILURE", "CANCELLED"):
                 assert (newest["state"], newest["exit_code"]) == _ENDS[asked.kind], newest
-                shutil.rmtree(self._store / "status" / name)
+                # The worker may be removing its own yet.
+                until(partial(_removed, self._store / "status" / name))
                 self.kinds[asked.kind] += 1
                 del self._open[name]
             assert time.monotonic() - asked.began < _PATIENCE_SECONDS, (name, asked, newest)
+
+
+def _removed(path: Path) -> bool:
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
 
 
 def _kind(number: int) -> str:
