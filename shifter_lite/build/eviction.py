@@ -87,9 +87,17 @@ def _files(cache: Path) -> Iterator[_File]:
             status = path.stat()
             if path.suffix == ".toc" and not path.name.startswith("."):
                 if not path.with_suffix("").exists():
-                    path.unlink()
+                    _remove_table(path)
                 continue
             yield _File(status.st_mtime, status.st_size + _size(path.with_suffix(".toc")), path)
+
+
+def _remove_table(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        # Another account's, as above.
+        logs.warning("a table of contents cannot be removed", reason=error)
 
 
 def _drop(path: Path, lock: Lock | None) -> bool:
