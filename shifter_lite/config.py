@@ -196,13 +196,21 @@ def store_layout(option: str | None, environ: Mapping[str, str], *, check: bool 
     Without any, it is the user's own: ``$XDG_DATA_HOME/shifter-lite``.  With CHECK a mistake in
     ``udiRoot.conf`` is an error even where the store is named otherwise, as in the launcher.
     """
-    named = option or environ.get("SHIFTER_STORE")
-    if check or not named:
-        site = udiroot.read(environ, _DIRECTORY)
-        named = named or site.image_path
-    if named:
+    if named := _named_store(option, environ, check=check):
         return Layout(Path(named).absolute())
     return Layout(_home(environ, "XDG_DATA_HOME", ".local/share"))
+
+
+def names_store(option: str | None, environ: Mapping[str, str]) -> bool:
+    """Return whether OPTION, ENVIRON or the site's configuration names a store."""
+    return bool(_named_store(option, environ, check=False))
+
+
+def _named_store(option: str | None, environ: Mapping[str, str], *, check: bool) -> str:
+    named = option or environ.get("SHIFTER_STORE", "")
+    if check or not named:
+        named = named or udiroot.read(environ, _DIRECTORY).image_path
+    return named
 
 
 def system_name(environ: Mapping[str, str]) -> str:

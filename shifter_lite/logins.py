@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shifter_lite import groups
 from shifter_lite.errors import BadConfig
-from shifter_lite.registries import canonical
+from shifter_lite.registries import Registries, canonical
 
 _LARGEST = 1 << 20
 _FORM = "it holds USER:PASSWORD, or is a config.json of docker's"
@@ -57,6 +58,13 @@ def read_file(path: str, repository: str) -> Login:
     return Login(user, password)
 
 
+def check_files(registries: Registries) -> None:
+    """Raise BadConfig unless every login file of REGISTRIES is there, and for our eyes only."""
+    for rules in registries.tables.values():
+        if rules.login_file:
+            _text(Path(rules.login_file), secret=True)
+
+
 def own(environ: Mapping[str, str], repository: str) -> Login | Unusable | None:
     """Return what the user's own files, of podman and of docker, hold for REPOSITORY.
 
@@ -93,7 +101,7 @@ def _text(path: Path, *, secret: bool) -> str:
     """Return the text of the file at PATH; if it is SECRET, others must not read or write it."""
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
             data = file.read(_LARGEST + 1)
     except FileNotFoundError:
         if secret:
@@ -101,17 +109,31 @@ def _text(path: Path, *, secret: bool) -> str:
         raise
     except OSError as error:
         raise BadConfig(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    if secret and stat.S_IMODE(mode) & 0o027:
-        raise BadConfig(
-            f"{str(path)!r} may be read or changed by others: its mode is {stat.S_IMODE(mode):04o}",
-            hint=f"chmod 0600 {path}",
-        )
+    if secret:
+        _check_secret(path, found)
     try:
         if len(data) <= _LARGEST:
             return data.decode()
     except UnicodeDecodeError:
         pass
     raise BadConfig(f"{str(path)!r} is no login", hint=_FORM)
+
+
+def _check_secret(path: Path, found: os.stat_result) -> None:
+    """Raise BadConfig unless the file at PATH, FOUND there, is for its owner and us alone."""
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o027:
+        raise BadConfig(
+            f"{str(path)!r} may be read or changed by others: its mode is {mode:04o}",
+            hint=f"chmod 0600 {path}",
+        )
+    others = groups.others_in(found.st_gid, (0, found.st_uid, os.geteuid())) if mode & 0o040 else []
+    if others:
+        raise BadConfig(
+            f"{str(path)!r} may be read by the group {groups.name_of(found.st_gid)!r},"
+            f" in which {others[0]!r} is, too",
+            hint=f"chmod 0600 {path}, or give it a group that only the workers' account has",
+        )
 
 
 class _Undecodable(ValueError):

@@ -10,11 +10,12 @@ import json
 import os
 import pwd
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 
-from shifter_lite import durable
-from shifter_lite.errors import Damaged, Denied, NoStore
+from shifter_lite import durable, groups
+from shifter_lite.errors import BadConfig, Damaged, Denied, NoStore
 from shifter_lite.layout import TREE, Layout
 from shifter_lite.nostore import holds_images_of_shifter, no_store
 from shifter_lite.records import encode_json
@@ -23,14 +24,18 @@ from shifter_lite.transient import waited_out
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
-def create(layout: Layout, *, shared: bool) -> str:
+def create(layout: Layout, *, shared: bool, gid: int | None = None) -> str:
     """Make the store at LAYOUT, if there is none; return its id.
 
-    A SHARED one takes requests from everybody, another only from its owner.
-    Raises NoStore if there is something else at the place.
+    A SHARED one takes requests from everybody; another only from its owner, who alone may enter.
+    It gets the group GID, if one is given.  Raises NoStore if there is something else at the
+    place, BadConfig if other users are in the group of a shared one.
     """
     with suppress(NoStore):
-        return identity(layout)
+        found = identity(layout)
+        if is_shared(layout):
+            check_group(layout)
+        return found
     if layout.root.exists() and not layout.root.is_dir():
         raise NoStore(f"{str(layout.root)!r} is not a directory", hint="name a directory")
     if layout.root.is_dir() and not _is_ours(layout.root):
@@ -40,15 +45,18 @@ def create(layout: Layout, *, shared: bool) -> str:
             f"{str(layout.root)!r} is not empty, and not a store",
             hint="name an empty or a new directory",
         )
-    waited_out(lambda: layout.root.mkdir(parents=True, exist_ok=True))
     if shared:
-        # Whatever the umask of who makes it, all must find their way in.
-        layout.root.chmod(0o755)
+        _check_group(layout, _group_of_new(layout.root) if gid is None else gid, os.geteuid())
+    waited_out(lambda: layout.root.mkdir(mode=0o700, parents=True, exist_ok=True))
+    # Whatever the umask of who makes it, all must find their way in, or nobody else.
+    layout.root.chmod(0o755 if shared else 0o700)
     for place in TREE:
         path = layout.root / place.path
         private = not shared and place.writer == "anyone"
         durable.make_directory(path.parent, 0o755)
         durable.make_directory(path, 0o700 if private else place.mode)
+        if gid is not None:
+            os.chown(path, -1, gid)
     maker = f"{os.getpid()}.{os.urandom(4).hex()}"
     with suppress(FileExistsError):
         data = encode_json({"v": 1, "id": os.urandom(16).hex()})
@@ -84,6 +92,35 @@ def _login(uid: int) -> str:
         return f"#{uid}"
 
 
+def check_group(layout: Layout) -> None:
+    """Raise BadConfig if users other than its owner are in a group of the store at LAYOUT.
+
+    What its group may read, everybody there could: requests, statuses, layers.
+    """
+    owner = layout.claimed.stat().st_uid
+    found = {(layout.root / place.path).stat().st_gid for place in TREE if place.mode & 0o070}
+    for gid in sorted(found):
+        _check_group(layout, gid, owner)
+
+
+def _check_group(layout: Layout, gid: int, owner: int) -> None:
+    if others := groups.others_in(gid, (owner,)):
+        shown = ", ".join(map(repr, others[:3])) + (", ..." if len(others) > 3 else "")
+        raise BadConfig(
+            f"the group {groups.name_of(gid)!r} of the store {str(layout.root)!r} is that of other"
+            f" users, too: {shown}",
+            hint="make a group for its owner alone: shifter-admin init --group GROUP, or for a"
+            f" store that is there: chgrp -R GROUP {layout.root}",
+        )
+
+
+def _group_of_new(path: Path) -> int:
+    """Return the group that PATH will have once it is made."""
+    above = next(each for each in (path, *path.parents) if each.exists())
+    found = above.stat()
+    return found.st_gid if found.st_mode & stat.S_ISGID else os.getegid()
+
+
 def complete(layout: Layout) -> None:
     """Make the directories that a store of an earlier version lacks, for workers.
 
@@ -94,7 +131,9 @@ def complete(layout: Layout) -> None:
         if place.writer == "worker" and not waited_out(path.exists):
             durable.make_directory(path, place.mode)
     with suppress(PermissionError):
-        layout.workers.chmod(layout.workers.stat().st_mode | 0o055)
+        mode = stat.S_IMODE(layout.workers.stat().st_mode)
+        if mode | 0o055 != mode:
+            layout.workers.chmod(mode | 0o055)
 
 
 def is_shared(layout: Layout) -> bool:

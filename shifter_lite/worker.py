@@ -23,7 +23,7 @@ from shifter_lite.errors import BadConfig, Exhausted, ShifterError
 from shifter_lite.executor.order import Job, Submitted
 from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
-from shifter_lite.logins import FindLogin
+from shifter_lite.logins import FindLogin, check_files
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.presence import Lost
 from shifter_lite.queue.turns import Fairness
@@ -162,6 +162,10 @@ def working(
     """
     compressor = Compressor(site.compression_level)
     store.check_ours(layout)
+    if store.is_shared(layout):
+        store.check_group(layout)
+    if logins is None:
+        check_files(site.registries)
     store.complete(layout)
     worker = Worker(
         layout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from shifter_lite import cataloguing, config, identity, logs, steps, store
 from shifter_lite.build import squash
 from shifter_lite.cli import boundary, doctor, module, usage, users
 from shifter_lite.cli.boundary import json_option
-from shifter_lite.errors import Damaged
+from shifter_lite.errors import BadConfig, Damaged
 from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import view
@@ -32,12 +33,28 @@ def program() -> None:
 @program.command("init")
 @boundary.store_option
 @click.option("--private", is_flag=True, help="Take requests from its owner only.")
+@click.option("--group", metavar="GROUP", help="The group of what users may not read.")
 @click.pass_context
-def init(context: click.Context, private: bool) -> None:
+def init(context: click.Context, private: bool, group: str | None) -> None:
     """Make a store that takes requests from everybody."""
+    if os.geteuid() == 0 and not config.names_store(context.obj, os.environ):
+        raise BadConfig(
+            "no store is named, and root's home is no place for one",
+            hint="as the account that is to own it: shifter-admin --store DIR init",
+        )
     layout = boundary.layout_of(context)
-    made = store.create(layout, shared=not private)
+    made = store.create(layout, shared=not private, gid=_gid(group))
     boundary.echo(f"{layout.root} {made}")
+
+
+def _gid(group: str | None) -> int | None:
+    """Return the number of GROUP, a name or a number, if there is one."""
+    if group is None or group.isdecimal():
+        return None if group is None else int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise BadConfig(f"there is no group {group!r}", hint=f"groupadd {group}") from error
 
 
 @program.command("verify")
