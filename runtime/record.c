@@ -46,7 +46,7 @@ static int read_number(const char *text, uint64_t *number)
 
 /* What stands exactly once in a record, and what may stand at most once. */
 struct singles {
-    const char *id, *size, *digest, *time, *workdir, *user;
+    const char *id, *size, *digest, *time, *workdir, *user, *platform;
 };
 
 static const char **single(struct singles *found, const char *field, size_t length)
@@ -57,6 +57,7 @@ static const char **single(struct singles *found, const char *field, size_t leng
     } names[] = {
         {"id", &found->id},     {"size", &found->size},       {"digest", &found->digest},
         {"time", &found->time}, {"workdir", &found->workdir}, {"user", &found->user},
+        {"platform", &found->platform},
     };
 
     for (size_t at = 0; at < sizeof names / sizeof names[0]; at++)
@@ -111,6 +112,8 @@ static const char *check(struct record *record, const struct singles *found)
     if (found->time == NULL || !read_number(found->time, &ignored))
         return "no time";
     record->workdir = found->workdir;
+    record->digest = found->digest;
+    record->platform = found->platform;
     return NULL;
 }
 
@@ -154,8 +157,14 @@ const char *fields_find(const char *value, size_t length, const char *name)
 enum record_answer record_read(struct record *record, const char *key, const char *value,
                                size_t length, const char **why)
 {
-    struct singles found = {NULL, NULL, NULL, NULL, NULL, NULL};
-    enum record_answer answer = fields_check(key, value, length, why);
+    return record_read_bytes(record, key, strlen(key), value, length, why);
+}
+
+enum record_answer record_read_bytes(struct record *record, const char *key, size_t key_length,
+                                     const char *value, size_t length, const char **why)
+{
+    struct singles found = {0};
+    enum record_answer answer = fields_check_bytes(key, key_length, value, length, why);
 
     memset(record, 0, sizeof *record);
     if (answer != RECORD_READ)

@@ -13,6 +13,8 @@ struct record {
     char id[ID_LENGTH + 1];
     uint64_t size;
     const char *workdir; /* or NULL */
+    const char *digest;  /* of the manifest */
+    const char *platform; /* what it is made for, or NULL */
     struct words env;    /* NAME=value … */
     struct words entrypoint, cmd;
 };
@@ -22,6 +24,10 @@ enum record_answer { RECORD_READ, RECORD_DAMAGED, RECORD_NEWER };
 /* Read the value of `key`; `why` says what is wrong with it.  The record points into `value`. */
 enum record_answer record_read(struct record *record, const char *key, const char *value,
                                size_t length, const char **why);
+
+/* The same with a key that may hold NUL bytes. */
+enum record_answer record_read_bytes(struct record *record, const char *key, size_t key_length,
+                                     const char *value, size_t length, const char **why);
 
 /* Whether `value`, fields that each end with a NUL, is whole, and of the format we know. */
 enum record_answer fields_check(const char *key, const char *value, size_t length,

@@ -5,10 +5,12 @@
 #include "files.h"
 #include "id_prefix.h"
 #include "memo.h"
+#include "names.h"
 #include "transient.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,23 +27,6 @@
 static int is_passing(int error)
 {
     return error == ENOENT || is_transient(error);
-}
-
-static void read_value(const struct resolution *found, struct value *value, struct record *record)
-{
-    const char *why;
-
-    switch (record_read(record, found->key, value->bytes, value->length, &why)) {
-    case RECORD_READ:
-        return;
-    case RECORD_NEWER:
-        fail(0, "load or install a newer shifter",
-             "the index of the store '%s' was made by a newer version", found->store);
-    case RECORD_DAMAGED:
-        break;
-    }
-    fail(0, DAMAGED_HINT, "the index of the store '%s' is damaged: %s at '%s'", found->store, why,
-         found->key);
 }
 
 static _Noreturn void no_image(const struct resolution *found, enum index_answer answer,
@@ -78,21 +63,51 @@ static enum index_answer list(struct resolution *found)
     return answer;
 }
 
+static _Noreturn void fail_newer(const struct resolution *found)
+{
+    fail(0, "load or install a newer shifter",
+         "the index of the store '%s' was made by a newer version", found->store);
+}
+
+static _Noreturn void fail_elsewhere(const struct resolution *found)
+{
+    const char *own = found->machine.architecture, *platform = found->record.platform;
+    const struct machine best = {own, INT_MAX};
+
+    fail(0,
+         machine_runs(&best, platform)
+             ? "the site's 'platform' in shifter_lite.toml is more than this node can run"
+             : hint("get it for this node with: shifterimg pull --platform linux/%s %s", own,
+                    found->job->image),
+         "the image '%s' in the store '%s' is made for '%s', and there is none for this node's "
+         "'linux/%s'",
+         found->key, found->store, platform, own);
+}
+
 /* Find the key in the newest generation; -1 and errno if the filesystem gave an error. */
 static int look_up(struct resolution *found, struct memo *memo)
 {
-    enum index_answer answer;
+    const char *why = "";
 
     if (found->index < 0)
         found->index = index_open(&found->newest);
     if (found->index < 0)
         return -1;
-    answer = index_find(found->index, found->key, &memo->value);
-    if (answer == INDEX_UNREADABLE)
+    switch (names_find(found->index, &found->machine, found->key, &memo->value, &found->record,
+                       &why)) {
+    case NAME_FOUND:
+        break;
+    case NAME_ABSENT:
+        no_image(found, INDEX_ABSENT, "");
+    case NAME_ELSEWHERE:
+        fail_elsewhere(found);
+    case NAME_DAMAGED:
+        no_image(found, INDEX_DAMAGED, hint("%s at '%s'", why, found->key));
+    case NAME_NEWER:
+        fail_newer(found);
+    case NAME_UNREADABLE:
         return -1;
-    if (answer != INDEX_FOUND)
-        no_image(found, answer, memo->value.why);
-    read_value(found, &memo->value, &found->record);
+    }
     memo->generation = found->newest.number;
     memo->directory = found->directory;
     return 0;
@@ -101,11 +116,8 @@ static int look_up(struct resolution *found, struct memo *memo)
 /* What is kept on the node and damaged is asked anew. */
 static int is_remembered(struct resolution *found, const struct memo *memo)
 {
-    const char *why;
-
     return memo->generation == found->newest.number && memo->directory == found->directory &&
-           record_read(&found->record, found->key, memo->value.bytes, memo->value.length, &why) ==
-               RECORD_READ;
+           names_read(&found->machine, found->key, &memo->value, &found->record);
 }
 
 static _Noreturn void fail_ambiguous(const struct resolution *found, const struct id_keys *keys)
@@ -275,6 +287,7 @@ void resolve_begin(struct resolution *found, const struct job *job, const char *
 {
     memset(found, 0, sizeof *found);
     found->job = job;
+    found->machine = machine_own();
     found->newest.directory = found->index = -1;
     if (job->image != NULL && reference_normalise(job->image, found->key) < 0)
         fail(0, reference_is_id(job->image) ? ID_HINT : NAME_HINT, "not an image name: '%s'", job->image);

@@ -5,6 +5,7 @@
 
 #include "args.h"
 #include "index.h"
+#include "machine.h"
 #include "node.h"
 #include "identity.h"
 #include "record.h"
@@ -15,6 +16,7 @@ struct resolution {
     struct record record;
     char store[PATH_MAX];
     char key[REFERENCE_MAX];
+    struct machine machine;   /* what the image is to run on */
     char path[PATH_MAX];      /* of the image */
     struct generation newest; /* `directory` is -1 if the index was not asked */
     uint64_t directory;       /* which one that is now (file_id_hash), or that of what is kept */

@@ -16,8 +16,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from shifter_lite import logs
-from shifter_lite.build import squash
+from shifter_lite import keys, logs
 from shifter_lite.config import Site
 from shifter_lite.errors import BadRequest, BuildFailed, Damaged
 from shifter_lite.index import resolve
@@ -25,7 +24,7 @@ from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
 from shifter_lite.records import Entry, Image
 from shifter_lite.request import Request, is_request_name, request_time
-from shifter_lite.steps import read_record
+from shifter_lite.steps import read_image
 
 if TYPE_CHECKING:
     from shifter_lite.catalog.images import Catalog, Pull
@@ -68,7 +67,7 @@ def catalogue(
 
     def tell(catalog: Catalog) -> None:
         if published.is_ours and catalog.generation == generation - 1:
-            public = [each for each in names.items() if not each[0].startswith("\0")]
+            public = [(keys.shown(k), e) for k, e in names.items() if keys.is_name(k.encode())]
             catalog.add(generation, image, public)
         elif catalog.generation < generation:
             _catch_up(layout, catalog)
@@ -105,7 +104,7 @@ def rebuild(layout: Layout, path: Path, store: str) -> Rebuilt:
         with resolve.newest(layout.index) as index:
             if index:
                 entries = dict(index.entries())
-                catalog.catch_up(index.generation, entries.items(), partial(_read, layout))
+                catalog.catch_up(index.generation, entries.items(), partial(read_image, layout))
                 catalog.recover_pulls(_answered(layout, store, entries))
         found.append(Rebuilt(**catalog.counts()))
 
@@ -119,19 +118,7 @@ def rebuild(layout: Layout, path: Path, store: str) -> Rebuilt:
 def _catch_up(layout: Layout, catalog: Catalog) -> None:
     with resolve.newest(layout.index) as index:
         if index:
-            catalog.catch_up(index.generation, index.entries(), partial(_read, layout))
-
-
-def _read(layout: Layout, image_id: str) -> Image | None:
-    """Return what the image IMAGE_ID is, as its record or else the image itself says."""
-    with suppress(Damaged, FileNotFoundError):
-        return read_record(layout, image_id)
-    path = layout.image(image_id)
-    try:
-        return Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
-    except (Damaged, FileNotFoundError) as error:
-        logs.warning("the catalog lacks an image", id=image_id, reason=error)
-        return None
+            catalog.catch_up(index.generation, index.entries(), partial(read_image, layout))
 
 
 def _answered(layout: Layout, store: str, entries: Mapping[str, Entry]) -> Iterator[Pull]:
@@ -142,18 +129,28 @@ def _answered(layout: Layout, store: str, entries: Mapping[str, Entry]) -> Itera
     """
     from shifter_lite.catalog.images import Pull  # noqa: PLC0415
 
-    last: dict[str, float] = {}
-    answered = list(_in_done(layout, store))
-    for request, when in answered:
+    answered = [
+        (request, when, entry)
+        for request, when in _in_done(layout, store)
+        if (entry := _found(request, entries))
+    ]
+    last: dict[tuple[str, str], float] = {}
+    for request, when, entry in answered:
+        if when < entry.time + 1:
+            key = (str(request.image), entry.id)
+            last[key] = max(when, last.get(key, 0))
+    for request, when, entry in answered:
         name = str(request.image)
-        if name in entries and when < entries[name].time + 1:
-            last[name] = max(when, last.get(name, 0))
-    for request, when in answered:
-        name = str(request.image)
-        entry = entries.get(name)
         # The filesystem's clock may be behind by the length of a tick.
-        if entry and (when >= entry.time + 1 or entry.time - _TICK <= when == last.get(name)):
+        if when >= entry.time + 1 or entry.time - _TICK <= when == last.get((name, entry.id)):
             yield Pull(request.name, request.uid, name, entry.id, int(when), built=0)
+
+
+def _found(request: Request, entries: Mapping[str, Entry]) -> Entry | None:
+    """Return what of ENTRIES, by names as ``keys.shown`` has them, REQUEST would get."""
+    return resolve.choose(
+        str(request.image), request.platform, lambda key: entries.get(keys.shown(key))
+    )
 
 
 def _in_done(layout: Layout, store: str) -> Iterator[tuple[Request, float]]:

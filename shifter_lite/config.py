@@ -13,6 +13,7 @@ import platform
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ _OUR_OPTIONS = frozenset(
         *("help", "version", "wait", "wait-all-nodes", "wckey", "wrap"),
     )
 )
+
+
+# Of a field that no file may set.
+_NO_KEY = {"key": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +156,12 @@ class Site:
     """How this site wants things; every field is a key of ``shifter_lite.toml``.
 
     ``system`` is the name that ``shifterimg images`` prints, if udiRoot.conf is not to say it.
-    ``platform`` is what compute nodes run, like ``linux/amd64``.  ``state_dir`` is on the local
-    disk of each service node.  ``cache_bytes`` is how large the cache of layers may grow; if it is
-    negative, as it is unless it is set, that depends on the store: see ``cache_limit``.
+    ``platform`` is what compute nodes run, like ``linux/amd64``, or a list where they are of
+    several architectures: the first is the default, and ``further_platforms``, which is no key,
+    are the rest.  ``is_platform_given`` is none either: else it is this host's.
+    ``state_dir`` is on the local disk of each service node.  ``cache_bytes`` is how large the
+    cache of layers may grow; if it is negative, as it is unless it is set, that depends on the
+    store: see ``cache_limit``.
     ``poll_seconds`` is how long a request made on another node waits at most.
     What was pulled less than ``pull_fresh_seconds`` ago is pulled again without its registry.
     A worker that has not shown for ``lease_seconds`` that it lives is taken for dead.
@@ -174,6 +182,18 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     registries: Registries = field(default_factory=Registries)
+    further_platforms: tuple[str, ...] = field(default=(), metadata=_NO_KEY)
+    is_platform_given: bool = field(default=False, metadata=_NO_KEY)
+
+    def platforms_for(self, platform: str) -> tuple[str, ...]:
+        """Return the platforms of nodes that names belong to, where PLATFORM is asked for.
+
+        Nodes of an architecture that the site does not list may be there all the same.
+        """
+        known = (self.platform, *self.further_platforms)
+        if platforms.architecture(platform) in map(platforms.architecture, known):
+            return known
+        return (*known, platforms.of_architecture(platforms.architecture(platform)))
 
     def cache_limit(self, *, shared: bool) -> int:
         """Return how large the cache of layers may grow, in a store that may be SHARED."""
@@ -243,22 +263,38 @@ def read_site(environ: Mapping[str, str]) -> Site:
         given = {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path}: {error}") from error
-    values: dict[str, Any] = {
-        "platform": _host_platform(),
-        **given,
-    }
+    values = dict(given)
     if "state_dir" not in values:
         values["state_dir"] = str(state_home(environ))
     try:
-        site: Site = _table(Site, values, "")
-        return replace(site, platform=platforms.parse(site.platform))
+        first, *further = _platforms(values.pop("platform", _host_platform()))
+        site: Site = _table(Site, {**values, "platform": first}, "")
+        return replace(
+            site, further_platforms=tuple(further), is_platform_given="platform" in given
+        )
     except (BadConfig, BadReference) as error:
         raise BadConfig(f"{path}: {error}", hint=error.hint) from error
 
 
+def _platforms(given: Any) -> list[str]:
+    """Return the platforms that are GIVEN, one or a list, in normal form; raises BadConfig."""
+    listed = given if isinstance(given, list) else [given]
+    if not listed or not all(isinstance(each, str) for each in listed):
+        raise BadConfig(
+            f"platform = {given!r} names no platform", hint='write "linux/amd64", or a list of such'
+        )
+    found = [platforms.parse(each) for each in listed]
+    if len({platforms.architecture(each) for each in found}) < len(found):
+        raise BadConfig(
+            f"platform = {given!r} has an architecture twice",
+            hint="name the lowest variant that all nodes of an architecture can run",
+        )
+    return found
+
+
 def _table(kind: type[Any], given: dict[str, Any], where: str) -> Any:
     """Return a KIND, one of the dataclasses above, of what is GIVEN under the name WHERE."""
-    types = {entry.name: str(entry.type) for entry in fields(kind)}
+    types = {each.name: str(each.type) for each in fields(kind) if each.metadata.get("key", True)}
     values = {}
     for key, value in given.items():
         if key not in types:
@@ -326,4 +362,15 @@ _MEMBERS: dict[str, Callable[[Any, str], str]] = {
 
 
 def _host_platform() -> str:
-    return f"linux/{platform.machine()}"
+    machine = platform.machine()
+    level = platforms.x86_level(_host_flags()) if machine == "x86_64" else 1
+    return f"linux/{machine}/v{level}" if level > 1 else f"linux/{machine}"
+
+
+def _host_flags() -> frozenset[str]:
+    """Return what the first processor of this host can do, in the words of /proc/cpuinfo."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("flags"):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()

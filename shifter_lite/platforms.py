@@ -9,7 +9,7 @@ can run, is decided as containerd decides it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from shifter_lite.errors import BadReference
 
@@ -29,6 +29,13 @@ _ARCHITECTURES = {
 }
 _KNOWN = re.compile(r"386|amd64|arm|arm64|loong64|mips64le|ppc64|ppc64le|riscv64|s390x")
 _LOWEST_ARM, _HIGHEST = 5, 99
+# What each level of x86-64 has more than the one before, from v2 on, in the words of Linux:
+# see "Micro-architecture levels" of the x86-64 psABI.  The first level has no name of its own.
+_LEVELS = (
+    frozenset(("cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3")),
+    frozenset(("abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")),
+    frozenset(("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")),
+)
 
 
 def is_platform(text: str) -> bool:
@@ -64,6 +71,41 @@ def normal_form(system: str, architecture: str, variant: str = "") -> str:
         variant = "v7"
     variant = variant.removesuffix(".0")
     return "/".join(filter(None, (system.lower() or "linux", architecture, variant)))
+
+
+def architecture(platform: str) -> str:
+    """Return the architecture of PLATFORM, which is in normal form."""
+    return platform.split("/")[1]
+
+
+def of_architecture(architecture: str) -> str:
+    """Return the platform that every Linux of ARCHITECTURE is, as far as one can say."""
+    return normal_form("linux", architecture)
+
+
+def without_variant(platform: str) -> str:
+    """Return PLATFORM, where nothing is known of what variant is needed."""
+    return normal_form(*platform.split("/")[:2])
+
+
+def x86_level(flags: Collection[str]) -> int:
+    """Return the level of x86-64, 1 to 4, of a processor with FLAGS, as /proc/cpuinfo has them."""
+    level = 1
+    while level <= len(_LEVELS) and _LEVELS[level - 1].issubset(flags):
+        level += 1
+    return level
+
+
+def in_normal_form(made_for: str) -> str:
+    """Return MADE_FOR, the words of an image's config, as we write it; empty if it says none."""
+    words = made_for.split("/", 2)
+    meant = normal_form(*words) if len(words) > 1 else ""
+    return meant if is_platform(meant) else ""
+
+
+def related(one: str, other: str) -> bool:
+    """Return whether a machine of ONE, or one of OTHER, can run what is made for both."""
+    return one in runnable(other) or other in runnable(one)
 
 
 def runnable(platform: str) -> tuple[str, ...]:

@@ -133,20 +133,32 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What the index says of one name."""
+    """What the index says of one name.
+
+    ``platform`` is what the image is made for, in normal form; empty where that is not known.
+    """
 
     id: str
     size: int
     digest: str
     time: int
     config: Config
+    platform: str = ""
 
     @classmethod
-    def of(cls, image: Image, when: int) -> Self:
-        """Return the entry of a name for IMAGE, pulled at WHEN, seconds since 1970."""
+    def of(cls, image: Image, when: int, platform: str = "") -> Self:
+        """Return the entry of a name for IMAGE, made for PLATFORM, pulled at WHEN.
+
+        WHEN is in seconds since 1970.
+        """
         content = image.content
         return cls(
-            id=image.id, size=image.size, digest=content.digest, time=when, config=content.config
+            id=image.id,
+            size=image.size,
+            digest=content.digest,
+            time=when,
+            config=content.config,
+            platform=platform,
         )
 
     def to_bytes(self, key: bytes) -> bytes:
@@ -157,6 +169,7 @@ class Entry:
             ("size", str(self.size)),
             ("digest", self.digest),
             ("time", str(self.time)),
+            *([("platform", self.platform)] if self.platform else []),
             *(("env", word) for word in config.env),
             *(("entrypoint", word) for word in config.entrypoint),
             *(("cmd", word) for word in config.cmd),
@@ -181,6 +194,7 @@ class Entry:
                 workdir=_at_most_one(fields, "workdir"),
                 user=_at_most_one(fields, "user"),
             ),
+            platform=_at_most_one(fields, "platform"),
         )
         if not is_id(entry.id) or not is_digest(entry.digest):
             raise Damaged("an entry of the index has no image id")

@@ -39,6 +39,7 @@ class Request:
     write.  But anybody may move a victim's file into a sticky directory, so the
     content must name this store, this request and its owner as well.
 
+    ``platform`` is what the image is to be made for; empty for what the site's nodes run.
     Without ``path`` the image is in a registry, and with ``refresh`` only what that says now
     will do.  With ``path``, it is in that file or directory, in which it is called ``ref``, if
     it is not the only one.
@@ -135,7 +136,7 @@ class Request:
                 "image": str(image),
                 "platform": str(platform),
                 **rest,
-            } if is_platform(platform) and _are_counts(uid, asked):
+            } if _is_platform(platform) and _are_counts(uid, asked):
                 path, ref, refresh = _rest(fields["v"], rest)
                 request = cls(
                     name=name,
@@ -151,6 +152,10 @@ class Request:
                 _check_form(request, fields)
                 return request
         raise BadRequest("the request lacks a field, or is of a version unknown here")
+
+
+def _is_platform(text: str) -> bool:
+    return not text or is_platform(text)
 
 
 def _owned(fd: int, limit: int) -> tuple[int, bytes]:

@@ -106,7 +106,7 @@ class Shift:
         elif found is not None:
             # Before it is taken: if the filesystem fails us here, all are put back by ``recover``.
             found.settle_ended()
-            self._worker.take(found, _log_cancelled)
+            self._worker.take(found, self._log_cancelled)
             self._answer(found)
         self.idle = not (recovered or rejected or followed or found)
         return not self.idle
@@ -228,10 +228,10 @@ class Shift:
             batch.report(Status(state="PENDING"))
             return
         except JobLost as lost:
-            logs.warning("requeued", **_said(batch.request), reason=lost)
+            logs.warning("requeued", **self._said(batch.request), reason=lost)
             batch.hand_back()
         except Unwanted:
-            logs.info("stopped", **_said(batch.request))
+            logs.info("stopped", **self._said(batch.request))
         except BaseException:
             batch.hand_back()
             self._worker.leave(batch)
@@ -253,14 +253,14 @@ class Shift:
             self._fail(batch, error if isinstance(error, ShifterError) else from_oserror(error))
         except Exception as error:  # noqa: BLE001  # a bug, and one request's bug must not stop others
             exhausted.check(error)
-            logs.error("bug", error, **_said(batch.request))
+            logs.error("bug", error, **self._said(batch.request))
             self._fail(batch, BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it"))
         else:
             seconds = time.monotonic() - started
             requests = batch.requests
             self._end(batch, Status(state="READY", image_id=image_id))
             for request in requests:
-                logs.info("ready", **_said(request), id=image_id, seconds=seconds)
+                logs.info("ready", **self._said(request), id=image_id, seconds=seconds)
 
     def _do_without(self, batch: Batch, busy: RegistryBusy) -> None:
         """Answer BATCH with what is there already, if it is, as the registry is BUSY."""
@@ -275,19 +275,31 @@ class Shift:
         self._end(batch, steps.unconfirmed(batch.request, entry, busy))
         for request in requests:
             reason = steps.short(str(busy))
-            logs.warning("ready, unconfirmed", **_said(request), id=entry.id, reason=reason)
+            logs.warning("ready, unconfirmed", **self._said(request), id=entry.id, reason=reason)
 
     def _fail(self, batch: Batch, error: ShifterError) -> None:
         requests = batch.requests
         self._end(batch, steps.failure(error))
         for request in requests:
             reason = steps.short(str(error))
-            logs.warning("failed", **_said(request), code=error.exit_code, reason=reason)
+            logs.warning("failed", **self._said(request), code=error.exit_code, reason=reason)
 
     def _end(self, batch: Batch, end: Status) -> None:
         # Who was taken for dead has no last word.
         self._worker.presence.renew()
         batch.end(end)
+
+    def _log_cancelled(self, request: Request) -> None:
+        logs.info("cancelled", **self._said(request))
+
+    def _said(self, request: Request) -> dict[str, object]:
+        """Return what the log says of REQUEST."""
+        return {
+            "request": request.name,
+            "user": request.uid,
+            "image": request.image,
+            "platform": steps.platform_of(self._bench, request),
+        }
 
     def tidy_sometimes(self) -> None:
         """Tidy up, but not at every turn: it reads what has nothing to do with requests.
@@ -299,20 +311,6 @@ class Shift:
         if due and (self.idle or now - self._begun > _TIDY_SECONDS):
             self._tidied = time.monotonic()
             _tidy(self._bench)
-
-
-def _log_cancelled(request: Request) -> None:
-    logs.info("cancelled", **_said(request))
-
-
-def _said(request: Request) -> dict[str, object]:
-    """Return what the log says of REQUEST."""
-    return {
-        "request": request.name,
-        "user": request.uid,
-        "image": request.image,
-        "platform": request.platform,
-    }
 
 
 def _tidy(bench: Bench) -> None:

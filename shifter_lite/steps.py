@@ -9,13 +9,13 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from threading import Lock
 
-from shifter_lite import durable, identity, logs, store
+from shifter_lite import durable, identity, keys, logs, platforms, store
 from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
@@ -23,6 +23,7 @@ from shifter_lite.build.zstd import Compressor
 from shifter_lite.config import Site
 from shifter_lite.errors import BadImage, Damaged, RegistryBusy, ShifterError
 from shifter_lite.index import known, publish, resolve
+from shifter_lite.index.upgrade import with_platforms
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
 from shifter_lite.queue import locks, marks
@@ -90,7 +91,7 @@ def ready(bench: Bench, request: Request) -> Entry | None:
     """Return what the index has for REQUEST, however old, if that will do without a registry."""
     if request.path or request.refresh:
         return None
-    return known.known(bench.layout, request.image, request.platform)
+    return known.known(bench.layout, bench.site, request.image, request.platform)
 
 
 def check_digest(request: Request, manifest: Manifest) -> None:
@@ -98,6 +99,28 @@ def check_digest(request: Request, manifest: Manifest) -> None:
     wanted = request.image.digest
     if wanted and wanted not in (manifest.digest, manifest.index_digest):
         raise BadImage(f"the image has the digest {manifest.digest}, not {wanted}")
+
+
+def platform_of(bench: Bench, request: Request) -> str:
+    """Return the platform that REQUEST is for."""
+    return request.platform or bench.site.platform
+
+
+def choose(bench: Bench, request: Request, source: Source) -> Manifest:
+    """Return the manifest of what REQUEST asks SOURCE for, and which nodes would be given it.
+
+    Raises what ``source.manifest`` does, or BadImage if REQUEST asks for another digest.
+    """
+    wanted = platform_of(bench, request)
+    manifest = source.manifest(wanted)
+    check_digest(request, manifest)
+    suits = [
+        platform
+        for platform in bench.site.platforms_for(wanted)
+        if platform == wanted
+        or (platforms.related(platform, wanted) and source.gives(manifest, platform))
+    ]
+    return replace(manifest, suits=tuple(suits))
 
 
 def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
@@ -381,18 +404,58 @@ def read_record(layout: Layout, image_id: str) -> Image:
     return Image.from_bytes(layout.record(image_id).read_bytes())
 
 
-def names_of(request: Request, manifest: Manifest, image: Image) -> dict[str, Entry]:
+def read_image(layout: Layout, image_id: str) -> Image | None:
+    """Return what IMAGE_ID is, as its record or else the image itself says; None if neither can."""
+    with suppress(Damaged, FileNotFoundError):
+        return read_record(layout, image_id)
+    path = layout.image(image_id)
+    try:
+        return Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
+    except (Damaged, FileNotFoundError) as error:
+        logs.warning("an image cannot be read", id=image_id, reason=error)
+        return None
+
+
+def names_of(bench: Bench, request: Request, manifest: Manifest, image: Image) -> dict[str, Entry]:
     """Return every key by which the image is looked for."""
-    reference = request.image
-    names = [
-        str(reference),
-        reference.by_digest(manifest.digest),
-        f"id:{image.id}",
-        _built_key(manifest.digest, image.content.recipe),
-    ]
+    reference, wanted, own = request.image, platform_of(bench, request), _made_for(image)
+    now = int(time.time())
+    exact = reference.by_digest(manifest.digest)
+    # What names one image says of it what the image does.
+    one = (exact, f"id:{image.id}", _built_key(manifest.digest, image.content.recipe))
+    names = {str(reference)} - {exact}
     if manifest.index_digest:
-        names.append(reference.by_digest(manifest.index_digest))
-    return dict.fromkeys(names, Entry.of(image, int(time.time())))
+        names.add(reference.by_digest(manifest.index_digest))
+    made_for = manifest.said or own or platforms.without_variant(wanted)
+    found = [
+        key
+        for name in sorted(names)
+        for key in _keys_of_name(bench.site, name, wanted, made_for, manifest.suits)
+    ]
+    return {
+        **dict.fromkeys(found, Entry.of(image, now, made_for)),
+        **dict.fromkeys(one, Entry.of(image, now, own)),
+    }
+
+
+def _made_for(image: Image) -> str:
+    """Return the platform that IMAGE itself says it is made for; empty if it says none."""
+    return platforms.in_normal_form(image.content.platform)
+
+
+def _keys_of_name(
+    site: Site, name: str, wanted: str, made_for: str, suits: Iterable[str]
+) -> Iterator[str]:
+    """Yield the keys by which machines find an image MADE_FOR a platform, pulled for WANTED.
+
+    Of the nodes of the site, those that it SUITS: what a name means to the others, no request
+    for another platform may change.
+    """
+    for platform in suits:
+        if made_for in platforms.runnable(platform):
+            yield name if platform == site.platform else keys.of_machine(name, platform)
+    if wanted not in site.platforms_for(wanted):
+        yield keys.of_platform(name, wanted)
 
 
 def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published:
@@ -400,6 +463,12 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published
 
     Raises Lost if we were taken for dead: then nothing is published.
     """
+
+    @cache
+    def made_for(image_id: str) -> str:
+        image = read_image(bench.layout, image_id)
+        return _made_for(image) if image else ""
+
     with _publishing(bench):
         return publish.publish(
             bench.layout.index,
@@ -407,6 +476,7 @@ def publish_names(bench: Bench, names: Mapping[str, Entry]) -> publish.Published
             store=bench.store,
             mark=bench.worker.name,
             renew=bench.worker.presence.renew,
+            upgrade=partial(with_platforms, site=bench.site, platform_of=made_for),
         )
 
 

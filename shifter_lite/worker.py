@@ -45,8 +45,7 @@ def build(bench: Bench, batch: Batch, jobs: Jobs | None = None, *, afterwards: A
     request, report = batch.request, batch.report
     report(Status(state="PULLING"))
     with steps.opened(bench, request) as source, _closed_unless_held(jobs) as alone:
-        manifest = source.manifest(request.platform)
-        steps.check_digest(request, manifest)
+        manifest = steps.choose(bench, request, source)
         image, built = steps.find(bench, manifest, source), False
         if image is None:
             # The catalog takes a while to load: let it, while layers are on their way.
@@ -79,7 +78,7 @@ def _publish(
 ) -> tuple[Mapping[str, Entry], Published]:
     """Let IMAGE, that of MANIFEST, have the names that BATCH asks for; return them."""
     batch.report(Status(state="PUBLISHING"))
-    names = steps.names_of(batch.request, manifest, image)
+    names = steps.names_of(bench, batch.request, manifest, image)
     return names, steps.publish_names(bench, names)
 
 

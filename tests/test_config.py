@@ -148,6 +148,12 @@ def test_a_relative_store_is_of_the_working_directory(directory: Path) -> None:
         ("poll_seconds = true", "poll_seconds = True"),
         ("system = ", "shifter_lite.toml"),
         ("platform = 'linux'", "shifter_lite.toml: not a platform: 'linux'"),
+        ("platform = ['linux/amd64', 'linux']", "shifter_lite.toml: not a platform: 'linux'"),
+        ("platform = []", "names no platform"),
+        ("platform = 5", "names no platform"),
+        ("platform = [5]", "names no platform"),
+        ("platform = ['amd64', 'linux/amd64/v3']", "an architecture twice"),
+        ("further_platforms = ['linux/arm64']", "unknown key 'further_platforms'"),
         ("[executor]\nkind = 'pbs'", "executor.kind = 'pbs'"),
         ("[executor]\njobs = 0", "executor.jobs = 0 is too low"),
         ("[executor]\npartition = 'a b'", "executor.partition = 'a b'"),
@@ -172,6 +178,33 @@ def test_a_site_needs_no_file(directory: Path) -> None:
     site = config.read_site({"HOME": "/h"})
     assert site.state_dir == "/h/.local/state/shifter-lite"
     assert site.platform.startswith("linux/")
+
+
+def test_a_site_of_several_machines_lists_their_platforms(directory: Path) -> None:
+    (directory / "shifter_lite.toml").write_text("platform = ['x86_64', 'linux/arm64/v9']")
+    site = config.read_site({"HOME": "/h"})
+    assert (site.platform, site.further_platforms) == ("linux/amd64", ("linux/arm64/v9",))
+    assert site.platforms_for("linux/arm64") == ("linux/amd64", "linux/arm64/v9")
+    # Nodes of another machine may be there all the same, and are Linux.
+    for asked in ("linux/arm/v6", "windows/arm/v6"):
+        assert site.platforms_for(asked) == ("linux/amd64", "linux/arm64/v9", "linux/arm/v7")
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "meant"),
+    [
+        ("x86_64", "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3", "linux/amd64/v2"),
+        ("x86_64", "", "linux/amd64"),
+        ("aarch64", "", "linux/arm64"),
+    ],
+)
+def test_without_a_word_the_platform_is_this_hosts_with_its_level(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, machine: str, flags: str, meant: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(config, "_host_flags", lambda: frozenset(flags.split()))
+    site = config.read_site({"HOME": "/h"})
+    assert (site.platform, site.is_platform_given) == (meant, False)
 
 
 def test_a_site_may_write_its_platform_as_uname_does(directory: Path) -> None:

@@ -57,7 +57,7 @@ def imported(run: Runner, path: Path | str, name: str = "demo:1", *options: str)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.fullmatch(r"\S+ Pulling Image: docker:\S+, status: READY\n", done.stdout)
-    return run("shifterimg", "lookup", name).stdout.strip()
+    return run("shifterimg", "lookup", *options, name).stdout.strip()
 
 
 def refused(run: Runner, path: Path | str, reason: str, code: int = 65) -> str:
@@ -71,9 +71,9 @@ def refused(run: Runner, path: Path | str, reason: str, code: int = 65) -> str:
     return done.stderr
 
 
-def described(run: Runner, name: str) -> tuple[Path, dict[str, object]]:
-    """Return the file of the image NAME, and how it describes itself."""
-    path = Path(run("shifterimg", "path", name).stdout.strip())
+def described(run: Runner, name: str, *options: str) -> tuple[Path, dict[str, object]]:
+    """Return the file of the image NAME, found with OPTIONS, and how it describes itself."""
+    path = Path(run("shifterimg", "path", *options, name).stdout.strip())
     content: dict[str, object] = json.loads(squash.describe(path).to_bytes())
     return path, content
 
@@ -262,7 +262,7 @@ def test_the_image_for_the_platform_is_chosen(
         (("--platform", "linux/arm64"), "linux/arm64/v8"),
     ):
         imported(run, path, "multi:1", *option)
-        squashfs, content = described(run, "multi:1")
+        squashfs, content = described(run, "multi:1", *option)
         assert content["digest"] == made[expected].digest
         root = unpacked(squashfs, tmp_path / expected.replace("/", "-"))
         assert (root / "platform").read_text() == expected
@@ -460,7 +460,7 @@ def test_an_error_does_not_quote_megabytes(run: Runner, workdir: Path) -> None:
         {"platform": {"os": "\u0001" * 70_000, "architecture": "\U0001f600" * 70_000}},
     ):
         path = stored.packed(workdir / "odd.tar", stored.files({"": image}, **more))
-        said = refused(run, path, "is not made for 'linux/amd64'")
+        said = refused(run, path, "is not made for 'linux/")
         assert len(said) < 10_000
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shifter_lite import keys
 from shifter_lite.errors import Damaged, NoStore, NotFound
 from shifter_lite.index import publish, resolve
 from shifter_lite.records import Config, Entry
@@ -193,6 +194,31 @@ def test_a_vector_is_answered_as_it_should_be(index: Path, name: str, answer: st
         error, words = raised[answer]
         with pytest.raises(error, match=words):
             resolve.lookup(index, "docker.io/library/x:1")
+
+
+def test_a_platform_is_looked_up_by_its_own_name_first_then_by_what_it_runs(index: Path) -> None:
+    made = {
+        "x:1": replace(entry(1), platform="linux/amd64"),
+        keys.of_machine("x:1", "linux/arm64"): replace(entry(2), platform="linux/arm64"),
+        keys.of_platform("x:1", "linux/amd64/v3"): replace(entry(3), platform="linux/amd64/v3"),
+        keys.of_platform("x:1", "linux/arm/v6"): replace(entry(4), platform="linux/arm/v6"),
+        "old:1": entry(5),
+    }
+    publish.publish(index, made, store=STORE, mark=MARK, renew=may)
+    for platform, number in (
+        *(("", 1), ("linux/amd64", 1), ("linux/amd64/v2", 1), ("linux/amd64/v3", 3)),
+        *(("linux/amd64/v4", 1), ("linux/arm64", 2), ("linux/arm64/v9", 2), ("linux/arm/v6", 4)),
+    ):
+        assert resolve.lookup(index, "x:1", platform).id == entry(number).id
+    for platform in ("linux/386", "linux/arm/v7", "linux/riscv64"):
+        with pytest.raises(NotFound, match=f"no image 'x:1' for '{platform}'") as caught:
+            resolve.lookup(index, "x:1", platform)
+        assert caught.value.hint == f"get it with: shifterimg pull --platform {platform} x:1"
+    assert resolve.lookup(index, "old:1", "linux/arm64").id == entry(5).id
+    with resolve.newest(index) as newest:
+        assert newest is not None
+        shown = {key for key, _ in newest.entries()}
+    assert shown == {"x:1", "x:1 arm64", "x:1 linux/amd64/v3", "x:1 linux/arm/v6", "old:1"}
 
 
 def test_who_may_not_publish_any_more_publishes_nothing(index: Path) -> None:

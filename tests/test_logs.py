@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shifter_lite import logs
+from shifter_lite import config, logs
 from shifter_lite.reference import Reference
 from tests.conftest import Runner
 from tests.helpers import images
@@ -114,7 +114,7 @@ def test_a_workers_events_have_what_they_are_about_in_fields(
     events = [json.loads(line) for line in done.stderr.splitlines()]
     # Who asked in the same second is served as chance has it.
     second, first = sorted(events, key=lambda each: str(each["event"]))
-    about = {"user": asker.user.uid, "platform": "linux/amd64"}
+    about = {"user": asker.user.uid, "platform": config.read_site(asker.environment).platform}
     image_id = asker("shifterimg", "lookup", f"{registry}/logged:1").stdout.strip()
     expected = {"level": "INFO", "event": "ready", "request": ready, "id": image_id}
     assert first.items() >= {**about, **expected, "image": f"{registry}/logged:1"}.items()

@@ -88,3 +88,17 @@ def test_any_text_is_a_platform_in_normal_form_or_refused(text: str) -> None:
     assert platforms.is_platform(meant)
     assert platforms.parse(meant) == meant
     assert platforms.runnable(meant)[0] == meant
+
+
+V2 = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3", "fpu"}
+V3 = V2 | {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"}
+V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+
+@pytest.mark.parametrize(("flags", "level"), [(set(), 1), (V2, 2), (V3, 3), (V4, 4)])
+def test_a_processor_has_the_level_of_x86_64_of_which_it_has_everything(
+    flags: set[str], level: int
+) -> None:
+    assert platforms.x86_level(flags) == level
+    for lacking in flags - {"fpu"}:
+        assert platforms.x86_level(flags - {lacking}) < level

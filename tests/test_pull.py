@@ -238,8 +238,11 @@ def test_the_manifest_for_this_platform_is_chosen_from_an_index(
     assert (unpacked(path, tmp_path / "t") / "platform").read_text() == "linux/amd64"
     done = run("shifterimg", "pull", "--platform", "linux/arm64", f"{registry}/multi:{tag}")
     assert done.returncode == 0
-    path = Path(run("shifterimg", "path", f"{registry}/multi:{tag}").stdout.strip())
+    options = ("--platform", "linux/arm64")
+    path = Path(run("shifterimg", "path", *options, f"{registry}/multi:{tag}").stdout.strip())
     assert (unpacked(path, tmp_path / "u") / "platform").read_text() == "linux/arm64/v8"
+    path = Path(run("shifterimg", "path", f"{registry}/multi:{tag}").stdout.strip())
+    assert (unpacked(path, tmp_path / "v") / "platform").read_text() == "linux/amd64"
     done = run("shifterimg", "pull", "--platform", "linux/riscv64", f"{registry}/multi:{tag}")
     assert done.returncode == 65
     assert "'linux/riscv64'" in done.stderr

@@ -69,7 +69,8 @@ class Manifest:
 
     ``digest`` is that of the manifest itself; ``index_digest`` that of the index
     it was chosen from, or empty.  ``platform`` is what the config should be made for,
-    if no index has said that it is.
+    if no index has said that it is; ``said`` is what an index has said.  ``suits`` are the
+    platforms of the site's nodes that would be given it.
     """
 
     digest: str
@@ -77,6 +78,8 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
     platform: str = ""
+    said: str = ""
+    suits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +199,12 @@ def _platform(value: object) -> str:
 
 
 def read_manifest(
-    document: dict[str, Any], digest: str, index_digest: str, platform: str = ""
+    document: dict[str, Any], digest: str, index_digest: str, platform: str = "", said: str = ""
 ) -> Manifest:
-    """Return the manifest DOCUMENT, whose bytes have DIGEST; raises BadImage.
+    """Return the manifest DOCUMENT, whose bytes have DIGEST, chosen for PLATFORM.
 
-    PLATFORM is what its config should say that it is made for, if anything.
+    What an index has SAID that it is made for counts; only where it says nothing, the config's
+    own word does.  Raises BadImage.
     """
     config = descriptor(document.get("config"), "manifest's config")
     of_docker = document.get("mediaType") == MANIFESTS[1]
@@ -215,7 +219,8 @@ def read_manifest(
     layers = [descriptor(layer, "layer") for layer in listed]
     for number, layer in enumerate(layers, 1):
         _check_layer(layer, number)
-    return Manifest(digest, index_digest, config, tuple(layers), platform)
+    expected = "" if said else platform
+    return Manifest(digest, index_digest, config, tuple(layers), expected, said)
 
 
 def _check_layer(layer: Descriptor, number: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -92,6 +92,15 @@ class Registry:
         """
         return self._from_first(lambda endpoint: self._manifest(endpoint, platform))
 
+    def gives(self, manifest: Manifest, platform: str) -> bool:
+        """Return whether PLATFORM, too, is given MANIFEST, if its config says nothing else."""
+        if not manifest.index_digest:
+            return True
+        # The tag may have moved meanwhile, and no other trouble is worth the image.
+        with suppress(NotFound, Denied, RegistryBusy, BadImage):
+            return self.manifest(platform).digest == manifest.digest
+        return False
+
     def config(self, manifest: Manifest) -> ImageConfig:
         """Return the config of MANIFEST; raises as ``manifest`` does."""
         descriptor = manifest.config
@@ -164,14 +173,13 @@ class Registry:
         wanted = self._reference.digest or self._reference.tag
         document, kind, digest = self._document(endpoint, wanted)
         if kind not in documents.INDEXES:
-            return _read_manifest((document, kind, digest), "", platform)
+            return _read_manifest((document, kind, digest), "", platform, "")
         left = [_MOST]
         found = self._from_index(endpoint, document, platform, left, _DEEPEST)
         if found is None:
             raise documents.not_made_for(document, platform)
         descriptor, chosen = found
-        # What the index says of it counts; only where it says nothing, its own word does.
-        return _read_manifest(chosen, digest, "" if descriptor.platform else platform)
+        return _read_manifest(chosen, digest, platform, descriptor.platform)
 
     def _from_index(
         self, endpoint: Endpoint, index: dict[str, Any], platform: str, left: list[int], depth: int
@@ -243,11 +251,11 @@ class Registry:
                 check(data, digest, expected.size if expected else len(data), "manifest")
 
 
-def _read_manifest(document: Document, index_digest: str, platform: str) -> Manifest:
+def _read_manifest(document: Document, index_digest: str, platform: str, said: str) -> Manifest:
     content, kind, digest = document
     if kind not in documents.MANIFESTS:
         raise BadImage(f"not a container image: its manifest is a {kind!r}")
-    return documents.read_manifest(content, digest, index_digest, platform)
+    return documents.read_manifest(content, digest, index_digest, platform, said)
 
 
 def check(data: bytes, digest: str, size: int, what: str) -> None:

@@ -8,7 +8,7 @@ import time
 
 import click
 
-from shifter_lite import config
+from shifter_lite import config, platforms
 from shifter_lite.cli import boundary, lines
 from shifter_lite.cli.boundary import json_option
 from shifter_lite.errors import Damaged, NoStore, NotFound
@@ -20,23 +20,35 @@ from shifter_lite.reference import Reference, index_key
 # So much of an id or a digest is taken for one.
 _FEWEST_DIGITS = 4
 
+_platform_option = click.option(
+    "--platform", metavar="OS/ARCH", help="What it is made for, if not for what the site runs."
+)
+
 
 @click.command("images")
 @boundary.store_option
 @click.argument("word", default="")
+@_platform_option
 @click.option("--digests", is_flag=True, help="Show the digests of manifests, too.")
 @json_option
 @click.pass_context
-def listing(context: click.Context, word: str, digests: bool, as_json: bool) -> None:
+def listing(
+    context: click.Context, word: str, platform: str | None, digests: bool, as_json: bool
+) -> None:
     """List the images that are ready; with WORD, only those that it may mean.
 
     WORD is in their names, or begins their id or the digest of their manifest.
-    One line a name: system, type, state, the id's beginning, when it was pulled, the name.
+    One line a name: system, type, state, the id's beginning, when it was pulled, the name; and
+    behind it for which machines, if these are not what the site runs.
     """
     layout = boundary.layout_of(context)
     with resolve.newest(layout.index) as index:
         entries = dict(index.entries()) if index else {}
-    named = {name: each for name, each in _listed(entries).items() if _is_meant(word, name, each)}
+    named = {
+        name: each
+        for name, each in _listed(entries).items()
+        if _is_meant(word, name, each) and _meant(platform) in ("", each.platform)
+    }
     if as_json:
         rows = [_fields(name, entry) for name, entry in named.items()]
         boundary.echo(json.dumps(rows, indent=2))
@@ -58,9 +70,12 @@ def _line(system: str, name: str, entry: Entry, digests: bool) -> str:
 
 
 def _short(name: str) -> str:
-    """Return NAME, a key of the index, as docker shows it."""
+    """Return NAME, a key of the index, as docker shows it, and behind it for which machines."""
     # Others are the same, and there may be many.
-    return Reference.parse(name).short if name.startswith("docker.io/") else name
+    if not name.startswith("docker.io/"):
+        return name
+    name, blank, machine = name.partition(" ")
+    return f"{Reference.parse(name).short}{blank}{machine}"
 
 
 def _is_meant(word: str, name: str, entry: Entry) -> bool:
@@ -85,29 +100,32 @@ def _listed(entries: dict[str, Entry]) -> dict[str, Entry]:
 
 
 def _repository(name: str) -> str:
+    name = name.partition(" ")[0]
     return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
 
 @click.command("lookup")
 @boundary.store_option
 @click.argument("name")
+@_platform_option
 @json_option
 @click.pass_context
-def lookup(context: click.Context, name: str, as_json: bool) -> None:
+def lookup(context: click.Context, name: str, platform: str | None, as_json: bool) -> None:
     """Print the id of the image NAME."""
-    key, entry = _find(context, boundary.layout_of(context), name)
+    key, entry = _find(context, boundary.layout_of(context), name, platform)
     boundary.echo(json.dumps(_fields(key, entry), indent=2) if as_json else entry.id)
 
 
 @click.command("path")
 @boundary.store_option
 @click.argument("name")
+@_platform_option
 @json_option
 @click.pass_context
-def path(context: click.Context, name: str, as_json: bool) -> None:
+def path(context: click.Context, name: str, platform: str | None, as_json: bool) -> None:
     """Print the squashfs file of the image NAME, for other runtimes."""
     layout = boundary.layout_of(context)
-    key, entry = _find(context, layout, name)
+    key, entry = _find(context, layout, name, platform)
     file = layout.image(entry.id)
     if not file.is_file():
         raise Damaged(
@@ -118,11 +136,20 @@ def path(context: click.Context, name: str, as_json: bool) -> None:
     boundary.echo(json.dumps(fields, indent=2) if as_json else str(file))
 
 
-def _find(context: click.Context, layout: Layout, name: str) -> tuple[str, Entry]:
-    """Return the key that NAME is in the index, and its entry; raises NotFound or BadReference."""
+def _meant(platform: str | None) -> str:
+    return platforms.parse(platform) if platform else ""
+
+
+def _find(
+    context: click.Context, layout: Layout, name: str, platform: str | None
+) -> tuple[str, Entry]:
+    """Return the key that NAME is in the index, and its entry for PLATFORM, or the site's.
+
+    Raises NotFound or BadReference.
+    """
     key = index_key(name)
     try:
-        entry = resolve.lookup(layout.index, key)
+        entry = resolve.lookup(layout.index, key, _meant(platform))
     except (NotFound, NoStore) as error:
         lines.missing(context, error)
         raise
@@ -133,7 +160,9 @@ def _find(context: click.Context, layout: Layout, name: str) -> tuple[str, Entry
 
 def _message(name: str, entry: Entry) -> dict[str, object]:
     """Return what Shifter's gateway says of an image, in its words, and the digest."""
-    kind, tag = ("id", name[3:]) if name.startswith("id:") else ("docker", _short(name))
+    kind, tag = (
+        ("id", name[3:]) if name.startswith("id:") else ("docker", _short(name).partition(" ")[0])
+    )
     return {
         "id": entry.id,
         "system": config.system_name(os.environ),
@@ -150,7 +179,8 @@ def _message(name: str, entry: Entry) -> dict[str, object]:
 
 def _fields(name: str, entry: Entry) -> dict[str, object]:
     return {
-        "name": name,
+        "name": name.partition(" ")[0],
+        "platform": entry.platform or None,
         "id": entry.id,
         "size": entry.size,
         "digest": entry.digest,

@@ -79,7 +79,7 @@ class Notes:
             match json.loads(waited_out(lambda: _read(self._directory / name))):
                 case {"v": 1, "image": str(image), "platform": str(platform)}:
                     reference = Reference.parse(image)
-                    if is_platform(platform):
+                    if not platform or is_platform(platform):
                         return Note(name=name, image=reference, platform=platform)
         return None
 

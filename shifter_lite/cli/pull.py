@@ -77,8 +77,13 @@ def command(
 
 
 def platform_of(site: Site, option: str | None) -> str:
-    """Return the platform that OPTION means, or that SITE is for; raises BadReference."""
-    return platforms.parse(option) if option else site.platform
+    """Return the platform that OPTION means, or that SITE says; raises BadReference.
+
+    It is empty, for the worker to say, where this host's configuration does not.
+    """
+    if option:
+        return platforms.parse(option)
+    return site.platform if site.is_platform_given else ""
 
 
 def _find(context: click.Context, key: str) -> None:

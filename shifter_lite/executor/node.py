@@ -91,7 +91,7 @@ def _build(bench: Bench, desk: Desk, order: Order) -> Image:
     with steps.opened(bench, order.request) as source:
         if not isinstance(source, Registry):
             # To read it is what makes its parts known.
-            found = source.manifest(order.request.platform).digest
+            found = source.manifest(steps.platform_of(bench, order.request)).digest
             if found != order.manifest.digest:
                 raise BadImage(
                     f"{order.request.path!r} changed while it waited", hint="import it again"

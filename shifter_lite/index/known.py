@@ -18,7 +18,7 @@ from shifter_lite.config import Site
 from shifter_lite.errors import Damaged, NoStore
 from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
-from shifter_lite.platforms import runnable
+from shifter_lite.platforms import in_normal_form, runnable
 from shifter_lite.records import Entry, Image
 from shifter_lite.reference import Reference
 from shifter_lite.transient import waited_out
@@ -28,14 +28,25 @@ _OF_IMPORTS = "localhost"
 _KEPT_SECONDS = 2 * 86400.0
 
 
-def known(layout: Layout, reference: Reference, platform: str) -> Entry | None:
-    """Return the entry of REFERENCE if its image is at LAYOUT, whole, and runs on PLATFORM."""
+def known(layout: Layout, site: Site, reference: Reference, platform: str) -> Entry | None:
+    """Return the entry that a pull of REFERENCE for PLATFORM, or SITE's, has left at LAYOUT.
+
+    None if there is none whose image is there, whole, and runs on that platform.
+    """
     with suppress(NoStore):
         with resolve.newest(layout.index) as index:
-            entry = index.find(str(reference)) if index else None
-        if entry and _is_whole(layout, entry) and _runs_on(layout, entry, platform):
+            entry = _find(index, site, str(reference), platform) if index else None
+        wanted = platform or site.platform
+        if entry and _is_whole(layout, entry) and _runs_on(layout, entry, wanted):
             return entry
     return None
+
+
+def _find(index: resolve.Index, site: Site, name: str, platform: str) -> Entry | None:
+    if not platform or (site.is_platform_given and platform == site.platform):
+        return index.find(name)
+    # What only runs there may not be what a pull would choose.
+    return resolve.choose_exactly(name, platform, index.find)
 
 
 def fresh(layout: Layout, site: Site, reference: Reference, platform: str) -> Entry | None:
@@ -50,7 +61,7 @@ def fresh(layout: Layout, site: Site, reference: Reference, platform: str) -> En
     )
     if not is_import and site.pull_fresh_seconds == 0:
         return None
-    entry = known(layout, reference, platform)
+    entry = known(layout, site, reference, platform)
     if entry and (is_import or _age(layout, reference, platform, entry) < site.pull_fresh_seconds):
         return entry
     return None
@@ -97,7 +108,11 @@ def _is_whole(layout: Layout, entry: Entry) -> bool:
 
 
 def _runs_on(layout: Layout, entry: Entry, platform: str) -> bool:
+    made_for = entry.platform
     with suppress(FileNotFoundError, Damaged):
-        made_for = Image.from_bytes(waited_out(layout.record(entry.id).read_bytes)).content.platform
+        # An entry of before does not say it.
+        if not made_for:
+            content = Image.from_bytes(waited_out(layout.record(entry.id).read_bytes)).content
+            made_for = in_normal_form(content.platform)
         return made_for in ("", *runnable(platform))
     return False

@@ -45,6 +45,7 @@ def publish(
     store: str,
     mark: str,
     renew: Callable[[], object],
+    upgrade: Callable[[Items], Items] = dict,
 ) -> Published:
     """Make NAMES, keys of the index to entries, visible in the directory INDEX of STORE.
 
@@ -52,9 +53,11 @@ def publish(
     the same already.  Whatever else the newest holds is kept as it is.
     While the file is unfinished its name ends with MARK, which only this worker uses.
     RENEW is called after the newest was read, and raises what stops those who must not publish.
+    UPGRADE makes of what an older version has published what we would have.
     """
 
     def changed(items: Items) -> Items:
+        items = upgrade(items)
         if all(_same(items, name.encode(), entry) for name, entry in names.items()):
             return items
         return items | {name.encode(): each.to_bytes(name.encode()) for name, each in names.items()}
@@ -128,7 +131,11 @@ def _publish(index: Path, items: Mapping[bytes, bytes], number: int, store: str,
 
 
 def _same(items: Mapping[bytes, bytes], key: bytes, new: Entry) -> bool:
-    return key in items and Entry.from_bytes(key, items[key]).id == new.id
+    """Return whether ITEMS have NEW under KEY, but for its time."""
+    if key not in items:
+        return False
+    old = Entry.from_bytes(key, items[key])
+    return (old.id, old.platform) == (new.id, new.platform)
 
 
 def _encode(items: Mapping[bytes, bytes], generation: int, store: str) -> bytes:

@@ -10,10 +10,11 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shifter_lite import keys, platforms
 from shifter_lite.errors import Damaged, NotFound
 from shifter_lite.index import cdb
 from shifter_lite.nostore import no_store
@@ -73,11 +74,15 @@ class Index:
         """Yield every key with its value; raises Damaged."""
         return cdb.items(self._pread(self._size, 0))
 
+    def find_for(self, name: str, platform: str) -> Entry | None:
+        """Return the entry of NAME for machines of PLATFORM, or the site's; raises Damaged."""
+        return choose(name, platform, self.find)
+
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """Yield every key that users may write, with its entry; raises Damaged."""
+        """Yield every name, as ``keys.shown`` has it, with its entry; raises Damaged."""
         for key, value in self.items():
-            if not key.startswith(b"\0"):
-                yield key.decode(), Entry.from_bytes(key, value)
+            if keys.is_name(key):
+                yield keys.shown(key.decode()), Entry.from_bytes(key, value)
 
     def _pread(self, length: int, offset: int) -> bytes:
         return waited_out(lambda: os.pread(self._fd, length, offset))
@@ -111,15 +116,44 @@ def _open_newest(index: Path) -> tuple[int, int] | None:
     return None
 
 
-def lookup(index: Path, key: str) -> Entry:
-    """Return the newest entry of KEY, a normalised name; raises NotFound, NoStore or Damaged."""
+def lookup(index: Path, key: str, platform: str = "") -> Entry:
+    """Return the newest entry of KEY, a normalised name, for machines of PLATFORM if one is given.
+
+    Raises NotFound, NoStore or Damaged.
+    """
     with newest(index) as opened:
         if opened and is_id_prefix(key):
             key = _complete(opened, index.parent / "images" / key[3:5], key)
-        entry = opened.find(key) if opened else None
+        entry = opened.find_for(key, platform) if opened else None
     if entry is None:
-        raise _not_found(key)
+        raise _not_found(key, platform)
     return entry
+
+
+Find = Callable[[str], Entry | None]
+
+
+def choose(name: str, platform: str, find: Find) -> Entry | None:
+    """Return the entry of NAME for machines of PLATFORM, by what FIND finds of each key.
+
+    Without PLATFORM, for those that the site has first.
+    """
+    if not platform:
+        return find(name)
+    if exact := choose_exactly(name, platform, find):
+        return exact
+    # An entry of before may say none.
+    suiting = ("", *platforms.runnable(platform))
+    nodes = filter(None, (find(name), find(keys.of_machine(name, platform))))
+    return next((entry for entry in nodes if entry.platform in suiting), None)
+
+
+def choose_exactly(name: str, platform: str, find: Find) -> Entry | None:
+    """Return the entry of NAME that is made for PLATFORM, or was pulled for it."""
+    for key in (name, keys.of_machine(name, platform)):
+        if (entry := find(key)) and entry.platform == platform:
+            return entry
+    return find(keys.of_platform(name, platform))
 
 
 def _complete(opened: Index, images: Path, prefix: str) -> str:
@@ -142,11 +176,13 @@ def _complete(opened: Index, images: Path, prefix: str) -> str:
     return found[0]
 
 
-def _not_found(key: str) -> NotFound:
+def _not_found(key: str, platform: str = "") -> NotFound:
     is_name = not key.startswith("id:")
+    option = f"--platform {platform} " if platform else ""
+    made_for = f" for {platform!r}" if platform else ""
     hint = (
-        f"get it with: shifterimg pull {key}"
+        f"get it with: shifterimg pull {option}{key}"
         if is_name
         else "see the ids with: shifterimg images --json"
     )
-    return NotFound(f"no image {key!r} in the store", hint=hint)
+    return NotFound(f"no image {key!r}{made_for} in the store", hint=hint)

@@ -58,6 +58,7 @@ def entry(
     entrypoint: Iterable[str] = (),
     cmd: Iterable[str] = (),
     workdir: str | None = None,
+    platform: str | None = None,
     version: str = "1",
 ) -> bytes:
     """Return the value of an image under KEY."""
@@ -67,6 +68,8 @@ def entry(
     fields += [("cmd", word) for word in cmd]
     if workdir is not None:
         fields.append(("workdir", workdir))
+    if platform is not None:
+        fields.append(("platform", platform))
     return sealed(key, fields, version)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shifter_lite import platforms
 from tests.runtime import store as stores
 from tests.runtime.conftest import Launcher
 from tests.runtime.test_errors import fails, needs_root
@@ -191,3 +193,89 @@ def test_setup_root_takes_the_beginning_of_an_id(
         assert "no image 'id:ffffffffff'" in done.stderr
     finally:
         etc.unlink()
+
+
+# ----------------------------------------------------------------------------- platforms
+
+NAME = "docker.io/library/test:latest"
+OWN = platforms.architecture(platforms.parse(platform.machine()))
+OTHER = "arm64" if OWN != "arm64" else "amd64"
+
+
+def publish_for(
+    store: Path, image: Path, *, plain: str = "", machines: str = ""
+) -> tuple[str, str]:
+    """Publish IMAGE under the name alone, for PLAIN, and a copy for nodes of MACHINES.
+
+    Returns the ids of both.
+    """
+    ids = stores.make_store(store, image), "f" * 64
+    path = stores.image_path(store, ids[0])
+    copy = stores.image_path(store, ids[1])
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(path, copy)
+    keys = [NAME.encode(), f"\0machine:{machines}:{NAME}".encode()]
+    items = [
+        (
+            key,
+            stores.entry(key, image_id, path.stat().st_size, env=["PATH=/bin"], platform=made_for),
+        )
+        for key, image_id, made_for in zip(keys, ids, (plain, f"linux/{machines}"), strict=True)
+        if made_for.startswith("linux/") and not made_for.endswith("/")
+    ]
+    stores.write_generation(store, items)
+    return ids
+
+
+def test_a_node_is_given_what_is_for_its_machine_with_no_further_open(
+    shifter: Launcher, store: Path, image: Path, playground: Path
+) -> None:
+    _, own = publish_for(store, image, plain=f"linux/{OTHER}", machines=OWN)
+    assert shifter.run("-i", "test", "sh", "-c", SAYS).stdout == f"{own} test\n"
+    shifter.wait_until_gone()
+    assert len(opened(shifter, playground, "test")) == 3
+    with shifter.popen("-i", "test", "sh", "-c", "echo; cat", stdin=-1, stdout=-1) as rank:
+        assert rank.stdout
+        rank.stdout.readline()
+        # What the node remembers is that of its machine.
+        assert len(opened(shifter, playground, "test")) <= 1
+        assert shifter.run("-i", "test", "sh", "-c", SAYS).stdout == f"{own} test\n"
+        rank.communicate(timeout=10)
+
+
+def test_what_others_are_given_is_not_looked_at_where_the_name_is_for_the_node(
+    shifter: Launcher, store: Path, image: Path
+) -> None:
+    plain, _ = publish_for(store, image, plain=f"linux/{OWN}", machines=OTHER)
+    assert shifter.run("-i", "test", "sh", "-c", SAYS).stdout == f"{plain} test\n"
+
+
+def test_an_image_for_other_machines_alone_is_not_run_and_the_hint_gets_the_right_one(
+    shifter: Launcher, store: Path, image: Path
+) -> None:
+    publish_for(store, image, plain=f"linux/{OTHER}")
+    said = fails(shifter, "-i", "test", "true")
+    assert f"the image '{NAME}' in the store '{store}' is made for 'linux/{OTHER}'" in said
+    assert f"hint: get it for this node with: shifterimg pull --platform linux/{OWN} test" in said
+    publish_for(store, image, machines=OTHER)
+    assert f"no image '{NAME}' in the store" in fails(shifter, "-i", "test", "true")
+
+
+@pytest.mark.skipif(OWN != "amd64", reason="x86-64 has levels")
+def test_an_image_for_a_higher_level_of_x86_64_is_refused_before_it_fails(
+    shifter: Launcher, store: Path, image: Path
+) -> None:
+    publish_for(store, image, plain="linux/amd64/v9")
+    said = fails(shifter, "-i", "test", "true")
+    assert "is made for 'linux/amd64/v9'" in said
+    assert "the site's 'platform' in shifter_lite.toml is more than this node can run" in said
+
+
+def test_an_id_is_one_image_whatever_it_is_made_for(
+    shifter: Launcher, store: Path, image: Path
+) -> None:
+    image_id = stores.make_store(store, image)
+    key, size = f"id:{image_id}".encode(), stores.image_path(store, image_id).stat().st_size
+    entry = stores.entry(key, image_id, size, env=["PATH=/bin"], platform=f"linux/{OTHER}")
+    stores.write_generation(store, [(key, entry)])
+    assert shifter.run("-i", f"id:{image_id[:9]}", "true").returncode == 0

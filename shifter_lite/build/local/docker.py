@@ -59,7 +59,7 @@ class Saved(Stored):
         self._total = 0
 
     def manifest(self, platform: str) -> Manifest:
-        """Return the image's manifest, whatever PLATFORM it is for; raises NotFound or BadImage."""
+        """Return the image's only manifest, to be for PLATFORM; raises NotFound or BadImage."""
         entry = self._wanted.one(self._offers()).entry
         name, layers = entry["Config"], entry["Layers"]
         data = self.read_json(name)
@@ -72,7 +72,7 @@ class Saved(Stored):
             for number, each in enumerate(zip(layers, _diff_ids(data, len(layers)), strict=True), 1)
         ]
         digest = digest_of(_encode(config, descriptors))
-        return Manifest(digest, "", config, tuple(descriptors))
+        return Manifest(digest, "", config, tuple(descriptors), platform)
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor, start: int) -> Iterator[Content]:

@@ -7,7 +7,7 @@ descriptors in ``index.json``, as skopeo, docker and containerd write them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from shifter_lite.build import manifest as documents
@@ -38,13 +38,20 @@ class Layout(Stored):
 
     def manifest(self, platform: str) -> Manifest:
         """Return the image's manifest for PLATFORM; raises NotFound, Denied or BadImage."""
+        self._indexes = 0
         leaves = list(self._leaves(self._top(), ""))
         chosen = _choose([entry for entry, _ in leaves], platform)
         outer = next(outer for entry, outer in leaves if entry["digest"] == chosen.digest)
         document, kind = self._document(chosen)
         if kind not in documents.MANIFESTS:
             raise BadImage(f"not a container image: its manifest is a {kind!r}")
-        return documents.read_manifest(document, chosen.digest, outer)
+        return documents.read_manifest(document, chosen.digest, outer, platform, chosen.platform)
+
+    def gives(self, manifest: Manifest, platform: str) -> bool:
+        """Return whether PLATFORM, too, is given MANIFEST, if its config says nothing else."""
+        with suppress(BadImage):
+            return self.manifest(platform).digest == manifest.digest
+        return False
 
     def open_blob(self, descriptor: Descriptor, start: int) -> AbstractContextManager[Content]:
         """Open the blob of DESCRIPTOR from START on; raises Denied or BadImage."""

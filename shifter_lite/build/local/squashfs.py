@@ -95,6 +95,10 @@ class Squashfs:
             hashed.update(piece)
         return Manifest(digest_in(hashed), "", Descriptor("", "", 0), ())
 
+    def gives(self, manifest: Manifest, platform: str) -> bool:
+        """Return that MANIFEST is the only one."""
+        return True
+
     def pieces(self, manifest: Manifest, progress: Callable[[int], None]) -> Iterator[bytes]:
         """Yield the squashfs, which is to be that of MANIFEST; PROGRESS is told of their sizes.
 

@@ -31,6 +31,10 @@ class Stored(ABC):
     def manifest(self, platform: str) -> Manifest:
         """Return the image's manifest for PLATFORM; raises NotFound, Denied or BadImage."""
 
+    def gives(self, manifest: Manifest, platform: str) -> bool:
+        """Return whether PLATFORM, too, is given MANIFEST, if its config says nothing else."""
+        return True
+
     @abstractmethod
     def open_blob(self, descriptor: Descriptor, start: int) -> AbstractContextManager[Content]:
         """Open the blob of DESCRIPTOR from START on; raises Denied or BadImage."""
