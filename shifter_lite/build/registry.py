@@ -60,6 +60,7 @@ class Registry:
         self._reference = reference
         self._again = partial(Registry, reference, registries, find_own, patience, shared=shared)
         self._deadlines = Deadlines()
+        self._documents: dict[tuple[str, str], Document] = {}
         self._endpoints = endpoints_of(
             reference,
             Reach(registries or Registries(), shared),
@@ -96,7 +97,7 @@ class Registry:
         """Return whether PLATFORM, too, is given MANIFEST, if its config says nothing else."""
         if not manifest.index_digest:
             return True
-        # The tag may have moved meanwhile, and no other trouble is worth the image.
+        # No trouble with another's manifest is worth this image.
         with suppress(NotFound, Denied, RegistryBusy, BadImage):
             return self.manifest(platform).digest == manifest.digest
         return False
@@ -208,7 +209,16 @@ class Registry:
     def _document(
         self, endpoint: Endpoint, wanted: str, expected: Descriptor | None = None
     ) -> Document:
-        """Return the manifest or index WANTED, which should be what EXPECTED says."""
+        """Return the manifest or index WANTED, which should be what EXPECTED says.
+
+        Who chooses once more chooses from the same, whatever a tag means by now.
+        """
+        key = (endpoint.who, wanted)
+        if key not in self._documents:
+            self._documents[key] = self._get(endpoint, wanted, expected)
+        return self._documents[key]
+
+    def _get(self, endpoint: Endpoint, wanted: str, expected: Descriptor | None) -> Document:
         missing: ShifterError = NotFound(
             f"{endpoint.who} has no image {str(self._reference)!r}",
             hint="check the name and the tag; a private image looks missing, too",
