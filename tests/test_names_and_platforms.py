@@ -15,8 +15,8 @@ from shifter_lite.config import Site
 from shifter_lite.index import resolve
 from shifter_lite.index.upgrade import with_platforms
 from shifter_lite.records import Config, Entry
-from tests.conftest import Runner
-from tests.helpers import faulty, hosts, images, users
+from tests.conftest import Runner, made_site
+from tests.helpers import etc, faulty, hosts, images, users
 from tests.helpers.users import User
 
 AMD64 = "linux/amd64"
@@ -40,12 +40,13 @@ def one(platform: str) -> images.Image:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 def test_no_users_platform_moves_a_name_or_the_digest_of_an_index(
-    site: Runner, asker: Runner, faulty_registry: faulty.Registry
+    service: User, workdir: Path, run: Runner, faulty_registry: faulty.Registry
 ) -> None:
+    worker = made_site(service, workdir, f"platform = 'amd64'\n{etc.ASKS_THIS_HOST}")
+    asker = replace(run, store=worker.store)
     several = images.index({platform: one(platform) for platform in SEVERAL})
     name = faulty_registry.add("x", "1", several)
     by_digest = f"{name.rpartition(':')[0]}@{several.digest}"
-    worker = hosts.on_host(site, "worker", site.store, config="platform = 'amd64'")
     with users.ordinary("attacker") as attacker:
         attack = _attack(asker, attacker, worker, [name, by_digest])
         # Where nothing is pulled yet, nothing is there.
@@ -63,7 +64,7 @@ def test_no_users_platform_moves_a_name_or_the_digest_of_an_index(
     }
     assert len(set(given.values())) == len(SEVERAL)
     assert given[AMD64] == before[0] == before[1]
-    _check_nodes(site, given)
+    _check_nodes(worker, given)
 
 
 def _attack(
