@@ -61,15 +61,34 @@ done
 EOF
 }
 
-# open_fuse: let ordinary users mount images.
+fuse=/dev/fuse fuse_lock='' fuse_kept=/run/shifter-lite-fuse-mode
+
+# open_fuse: let ordinary users mount images, until close_fuse.
 open_fuse() {
-    [[ -e /dev/fuse ]] || as_root modprobe fuse 2>/dev/null || true
-    [[ -e /dev/fuse ]] || fail "there is no /dev/fuse on this machine: the kernel's fuse module is missing"
-    if ((UID == 0)); then
-        chmod 666 /dev/fuse
-    elif [[ ! -r /dev/fuse || ! -w /dev/fuse ]]; then
-        fail "you may not use /dev/fuse: ask root for chmod 666 /dev/fuse"
+    local mode
+    [[ -e $fuse ]] || as_root modprobe fuse 2>/dev/null || true
+    [[ -e $fuse ]] || fail "there is no $fuse on this machine: the kernel's fuse module is missing"
+    if ((UID != 0)); then
+        [[ -r $fuse && -w $fuse ]] || fail "you may not use $fuse: ask root for chmod 666 $fuse"
+        return
     fi
+    # Shared by all who need it: the last one of them closes it.
+    exec {fuse_lock}>>"$fuse_kept"
+    flock -s "$fuse_lock"
+    mode=$(stat -c %a "$fuse")
+    [[ $mode == 666 ]] || echo "$mode" >"$fuse_kept"
+    chmod 666 "$fuse"
+}
+
+# close_fuse: give /dev/fuse the mode that it had, unless another script still needs it.
+close_fuse() {
+    [[ -n $fuse_lock ]] || return 0
+    if flock -n -x "$fuse_lock"; then
+        [[ ! -s $fuse_kept ]] || chmod "$(cat "$fuse_kept")" "$fuse"
+        rm -f "$fuse_kept"
+    fi
+    exec {fuse_lock}>&-
+    fuse_lock=''
 }
 
 # cache: print the directory of what is kept between runs, as tests/helpers/debian.py has it.
@@ -90,18 +109,20 @@ venv_place() {
     echo "$kept/venv"
 }
 
-# install_into VENV [EXTRA]: make or refresh VENV, with this clone's state installed in it.
+# install_into VENV [dev]: make or refresh VENV, with this clone's state installed in it.  All that
+# comes from elsewhere is locked, with hashes (scripts/lock), and nothing is installed elsewhere.
 install_into() {
-    local venv=$1 extra=${2:-} python stamp
+    local venv=$1 locked=scripts/lib/requirements${2:+-$2}.txt python stamp
     python=$(find_python)
-    stamp="$venv $extra $python $("$python" -V) $(sha256sum <pyproject.toml)"
-    if [[ $(cat "$venv/stamp" 2>/dev/null) == "$stamp" ]]; then
-        "$venv/bin/pip" install -qq --no-deps --force-reinstall . || fail "cannot install this clone"
-        return
+    stamp="$venv $python $("$python" -V) $(cat pyproject.toml "$locked" | sha256sum)"
+    if [[ $(cat "$venv/stamp" 2>/dev/null) != "$stamp" ]]; then
+        rm -rf "$venv"
+        "$python" -m venv "$venv" || fail "$python cannot make a venv: install python3-venv"
+        "$venv/bin/pip" install -qq --require-hashes --only-binary :all: -r "$locked" ||
+            fail "cannot install what this clone needs"
     fi
-    rm -rf "$venv"
-    "$python" -m venv "$venv" || fail "$python cannot make a venv: install python3-venv"
-    "$venv/bin/pip" install -qq ".$extra" || fail "cannot install this clone"
+    "$venv/bin/pip" install -qq --no-deps --no-build-isolation --force-reinstall . ||
+        fail "cannot install this clone"
     echo "$stamp" >"$venv/stamp"
 }
 
