@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,21 @@ def test_what_cannot_be_removed_is_no_failure(
     monkeypatch.setattr(eviction, "_drop", refuse)
     eviction.evict(tmp_path, 0)
     assert [path.name[0] for path in tmp_path.glob("*/*")] == ["a"]
+
+
+def test_a_look_at_what_the_cache_takes_changes_nothing(run: Runner) -> None:
+    assert run("shifter-admin", "init", "--private").returncode == 0
+    place = run.store / "cache/blobs/00"
+    place.mkdir()
+    for name, size in (("0" * 64, 1000), ("0" * 64 + ".toc", 100), ("1" * 64 + ".toc", 10)):
+        (place / name).write_bytes(bytes(size))
+    done = run("shifter-admin", "usage", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"images": 0, "cache": 1110, "cache_limit": 2 << 30}
+    assert len(os.listdir(place)) == 3
+    assert "at most 2147483648" in run("shifter-admin", "usage").stdout
+    eviction.evict(run.store / "cache/blobs", 1 << 30)
+    assert len(os.listdir(place)) == 2
 
 
 @contextmanager

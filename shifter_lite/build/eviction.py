@@ -63,7 +63,12 @@ def evict(cache: Path, limit: int, lock: Lock | None = None) -> None:
 
     A table of contents counts with its layer; one without a layer is dropped.
     """
-    files = list(_files(cache))
+    files = []
+    for file in _files(cache):
+        if _is_alone(file.path):
+            _remove_table(file.path)
+        else:
+            files.append(file)
     total = sum(file.size for file in files)
     for file in sorted(files, key=lambda each: each.used):
         if total <= limit:
@@ -85,11 +90,18 @@ def _files(cache: Path) -> Iterator[_File]:
     for path in cache.glob("??/*"):
         with suppress(FileNotFoundError):
             status = path.stat()
-            if path.suffix == ".toc" and not path.name.startswith("."):
-                if not path.with_suffix("").exists():
-                    _remove_table(path)
-                continue
-            yield _File(status.st_mtime, status.st_size + _size(path.with_suffix(".toc")), path)
+            if not _is_table(path) or _is_alone(path):
+                table = _size(path.with_suffix(".toc")) if not path.suffix else 0
+                yield _File(status.st_mtime, status.st_size + table, path)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix == ".toc" and not path.name.startswith(".")
+
+
+def _is_alone(path: Path) -> bool:
+    """Return whether PATH is a table of contents whose layer is gone."""
+    return _is_table(path) and not path.with_suffix("").exists()
 
 
 def _remove_table(path: Path) -> None:
