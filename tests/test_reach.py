@@ -231,7 +231,7 @@ def test_a_table_for_it_lets_workers_ask_it(registry: faulty.Registry) -> None:
 # --------------------------------------------------------------------------- where it leads
 
 
-@pytest.mark.parametrize("what", ["1", LAYER])
+@pytest.mark.parametrize("what", ["1", LAYER], ids=["manifest", "layer"])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("source", "target"), [(WORLD, HERE), (WORLD, SITE), (SITE, HERE)])
 def test_no_redirect_leads_nearer(
