@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shifter_lite import registries
+from shifter_lite import store as stores
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.build.registry import Registry
 from shifter_lite.build.wire.patience import Patience
@@ -288,8 +289,7 @@ def test_a_layer_that_a_mirror_has_spoilt_the_registry_gives(
     registry = Registry(Reference.parse(name), registries.parse(tables), patience=QUICK)
     manifest = registry.manifest("linux/amd64")
     layout = Layout(tmp_path)
-    for place in (layout.blobs, layout.images, layout.locks):
-        place.mkdir(parents=True)
+    stores.create(layout, shared=False)
     worker: Any = SimpleNamespace(name="host.1.x")
     site = Site(system="", platform="", state_dir="")
     bench = Bench(layout, "", site, Compressor(3), worker)
