@@ -260,6 +260,41 @@ def test_a_cached_layer_is_for_all_that_have_it_and_is_not_brought_again(
     assert 0 < first < last < len(_SECRET.blob)
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_registry_shows_what_it_has_whether_it_knows_ranges_or_not(
+    run: Runner, cached: str, faulty_registry: faulty.Registry, ranges: bool
+) -> None:
+    faulty_registry.ranges = ranges
+    faulty_registry.auth = faulty.Token(uses=1)
+    name = faulty_registry.add("again", "1", _stealing())
+    inode = [path.stat().st_ino for path in (run.store / "cache/blobs").glob("*/*")]
+    done = run("shifterimg", "pull", name)
+    assert done.returncode == 0, done.stderr
+    # What was there is there still.
+    assert [path.stat().st_ino for path in (run.store / "cache/blobs").glob("*/*")] == inode
+    assert cached in {f"sha256:{path.name}" for path in (run.store / "cache/blobs").glob("*/*")}
+
+
+def test_the_first_layer_that_fails_ends_those_that_wait_for_room(tmp_path: Path) -> None:
+    layers = [layer(50_000, n) for n in range(8)]
+    source = Source(layers)
+    source.blobs[images.sha256(layers[0].blob)] = b"cut"
+    descriptors = [
+        Descriptor(images.OCI_LAYER, images.sha256(each.blob), len(each.blob)) for each in layers
+    ]
+    with (
+        pytest.raises(BadImage),
+        blobs.fetching(
+            descriptors, source, tmp_path, "host.1.abc", _lock_of(set()), lambda _: None, 4, 1
+        ) as coming,
+    ):
+        b"".join(coming[0].pieces())
+    # Only when no thread goes on is anything closed.
+    assert all(blob.over for blob in coming)
+    assert coming[0]._file is not None
+    assert coming[0]._file.closed
+
+
 def test_errors_tell_no_digest_that_the_requester_did_not(
     run: Runner, cached: str, faulty_registry: faulty.Registry
 ) -> None:

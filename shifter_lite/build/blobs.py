@@ -90,9 +90,9 @@ class _News:
         with self.changed:
             # The one that is read next must come, however large it is.
             while self._ahead + size > self._limit and self.unread[:1] != [blob]:
-                self.changed.wait()
                 if self.error is not None:
                     raise self.error
+                self.changed.wait()
             self._ahead += size
 
     def end(self, size: int) -> None:
