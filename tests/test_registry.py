@@ -485,6 +485,28 @@ def test_what_is_found_at_another_host_is_not_told_to_the_user(
     assert any("refused" in reason for reason in reasons)
 
 
+PAGES = (
+    b"<html>internal",
+    b"internal: secret",
+    b'{"mediaType": "application/vnd.internal"}',
+    b'{"schemaVersion": 1, "internal": 1}',
+    b'{"layers": "internal"',
+    b"",
+)
+
+
+def test_no_page_of_another_host_is_described_to_the_user(
+    served: faulty.Registry, store: faulty.Registry
+) -> None:
+    served.fault("1", Redirect(store.address))
+    told = set()
+    for page in PAGES:
+        headers = {"Content-Type": "application/vnd.internal"}
+        store.fault("1", Answer(200, page, headers))
+        told.add(str(refused(served, RegistryBusy, f"leads to {store.address!r}")))
+    assert len(told) == 1
+
+
 # As skopeo and containerd send them; what no line of a request may hold is escaped.
 ADDRESSES = {
     b"/b%7E?sig=a%7E%2D": b"/b%7E?sig=a%7E%2D",

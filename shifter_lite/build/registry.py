@@ -16,9 +16,10 @@ from typing import Any, Self, TypeVar
 from shifter_lite.build import manifest as documents
 from shifter_lite.build.digest import digest_of
 from shifter_lite.build.manifest import Descriptor, ImageConfig, Manifest
+from shifter_lite.build.wire import words
 from shifter_lite.build.wire.deadlines import Deadlines
 from shifter_lite.build.wire.download import Download
-from shifter_lite.build.wire.endpoint import Endpoint
+from shifter_lite.build.wire.endpoint import Endpoint, Found
 from shifter_lite.build.wire.endpoints import endpoints_of
 from shifter_lite.build.wire.patience import Patience
 from shifter_lite.build.wire.reach import Reach
@@ -225,9 +226,22 @@ class Registry:
         )
         if expected:
             missing = BadImage(f"{endpoint.who} has no manifest {wanted}, which the index lists")
-        data, headers = endpoint.document(
+        found = endpoint.document(
             f"manifests/{wanted}", {"Accept": _ACCEPT}, documents.LARGEST_JSON, missing
         )
+        try:
+            return self._read(endpoint, found, wanted, expected)
+        except (BadImage, RegistryBusy) as error:
+            if not found.host:
+                raise
+            # What it is instead is not for the user.
+            raise words.elsewhere(endpoint.who, found.host, error).error from error
+
+    def _read(
+        self, endpoint: Endpoint, found: Found, wanted: str, expected: Descriptor | None
+    ) -> Document:
+        """Return the document that was FOUND; raises BadImage unless it is the one WANTED."""
+        data, headers = found.data, found.headers
         if len(data) > documents.LARGEST_JSON:
             raise BadImage(f"a manifest has more than {documents.LARGEST_JSON} bytes")
         digest = digest_of(data)
@@ -235,6 +249,8 @@ class Registry:
         document = documents.parse(data, "manifest")
         kind = documents.media_type(document, headers.get("Content-Type", ""))
         documents.refuse_schema_1(kind)
+        if found.host and kind not in (*documents.INDEXES, *documents.MANIFESTS):
+            raise BadImage(f"not a container image: its manifest is a {kind!r}")
         said = expected.media_type if expected else kind
         if (said in documents.INDEXES) != (kind in documents.INDEXES):
             raise BadImage(f"the index calls {said!r} what calls itself {kind!r}")

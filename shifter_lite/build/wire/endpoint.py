@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import BoundedSemaphore
 
 import requests
@@ -26,6 +27,15 @@ _BY_RULE = (402, 412, 423)
 _OF_PROXY = 407
 _ERROR_BYTES = 65536
 _PATIENCE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document and its headers; HOST is where a redirect led for it, if one did."""
+
+    data: bytes
+    headers: Mapping[str, str]
+    host: str
 
 
 class Endpoint:
@@ -66,8 +76,8 @@ class Endpoint:
 
     def document(
         self, path: str, headers: Mapping[str, str], limit: int, missing: ShifterError
-    ) -> tuple[bytes, Mapping[str, str]]:
-        """Return what lies at PATH, or more than LIMIT bytes of it, and the answer's headers.
+    ) -> Found:
+        """Return what lies at PATH, or more than LIMIT bytes of it.
 
         What passes (a reset, "too many requests", "unavailable") is asked again a few
         times; that nobody listens does not pass that soon.  Raises MISSING if there is
@@ -78,7 +88,9 @@ class Endpoint:
             try:
                 response = self.attempt(path, headers, missing)
                 with response:
-                    return Body(self.session, response).all(limit), response.headers
+                    data = Body(self.session, response).all(limit)
+                    host = "" if self._is_ours(response) else Url.parse(response.url).authority
+                    return Found(data, response.headers, host)
             except Fault as fault:
                 effort.wait_after(fault)
 
