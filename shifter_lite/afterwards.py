@@ -44,7 +44,9 @@ class Afterwards:
 
     def add(self, answer: Answer) -> None:
         """Remember ANSWER."""
-        self._answers.append(answer)
+        # A user's own pull may do without a place for a catalog.
+        if self._bench.site.state_dir:
+            self._answers.append(answer)
 
     def do(self) -> None:
         """Do what there is to do, if that is due."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shifter_lite import keys, logs
 from shifter_lite.config import Site
-from shifter_lite.errors import BadRequest, BuildFailed, Damaged
+from shifter_lite.errors import BadConfig, BadRequest, BuildFailed, Damaged
 from shifter_lite.index import resolve
 from shifter_lite.index.publish import Published
 from shifter_lite.layout import Layout
@@ -40,7 +40,15 @@ def load() -> None:
 
 
 def catalog_path(site: Site, store: str) -> Path:
-    """Return where this host has the catalog of the store with the id STORE."""
+    """Return where this host has the catalog of the store with the id STORE.
+
+    Raises BadConfig where that is not known.
+    """
+    if not site.state_dir:
+        raise BadConfig(
+            "there is no place for this host's catalog: HOME is not set",
+            hint="set state_dir in /etc/shifter/shifter_lite.toml, or HOME",
+        )
     return Path(site.state_dir) / f"{store}.sqlite"
 
 

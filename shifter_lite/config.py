@@ -171,7 +171,7 @@ class Site:
 
     system: str = ""
     platform: str
-    state_dir: str
+    state_dir: str = ""
     cache_bytes: int = -1
     poll_seconds: float = 2.0
     pull_fresh_seconds: float = 60.0
@@ -265,7 +265,9 @@ def read_site(environ: Mapping[str, str]) -> Site:
         raise BadConfig(f"{path}: {error}") from error
     values = dict(given)
     if "state_dir" not in values:
-        values["state_dir"] = str(state_home(environ))
+        # Who only asks needs none; see ``cataloguing.catalog_path``.
+        with suppress(BadConfig):
+            values["state_dir"] = str(state_home(environ))
     try:
         first, *further = _platforms(values.pop("platform", _host_platform()))
         site: Site = _table(Site, {**values, "platform": first}, "")

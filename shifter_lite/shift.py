@@ -315,7 +315,7 @@ class Shift:
 
 def _tidy(bench: Bench) -> None:
     """Remove what is too old, and what dead workers left."""
-    sweep(bench.layout)
+    sweep(bench.layout, bench.worker.clock.now())
     bench.worker.bury_idle(partial(steps.fence, bench))
     layout = bench.layout
     known.forget_confirmations(layout)

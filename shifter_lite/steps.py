@@ -135,7 +135,7 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
         entry = index.find(_built_key(manifest.digest, recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
         return None
-    image = read_record(bench.layout, entry.id)
+    image = restored(bench, entry.id)
     check_platform(image.content.platform, manifest.platform)
     return image
 
@@ -392,11 +392,29 @@ def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Im
 def write_record(bench: Bench, image: Image) -> None:
     """Put the record of IMAGE beside it."""
     path = bench.layout.record(image.id)
-    try:
-        durable.publish(image.to_bytes(), path, bench.worker.name, 0o644)
-    except FileExistsError:
+    with suppress(Damaged, FileNotFoundError):
         # The same content has the same name.
-        return
+        if read_record(bench.layout, image.id) == image:
+            return
+        logs.warning("a record of another image is replaced", path=path)
+    # One that is damaged is worth nothing to anybody.
+    path.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        durable.publish(image.to_bytes(), path, bench.worker.name, 0o644)
+
+
+def restored(bench: Bench, image_id: str) -> Image:
+    """Return what IMAGE_ID is; a record that is lost or damaged is made again from the image.
+
+    Raises Damaged if the image does not say what it is.
+    """
+    with suppress(Damaged, FileNotFoundError):
+        return read_record(bench.layout, image_id)
+    path = bench.layout.image(image_id)
+    image = Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
+    write_record(bench, image)
+    logs.warning("a record was lost or damaged, and is made again", id=image_id)
+    return image
 
 
 def read_record(layout: Layout, image_id: str) -> Image:

@@ -175,17 +175,22 @@ def _faults(layout: Layout, entry: Entry) -> list[str]:
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        record = steps.read_record(layout, entry.id)
         described = squash.describe(path)
     except FileNotFoundError as error:
         return [f"{str(path)!r}: missing: {error.filename!r}"]
     except Damaged as error:
         return [f"{str(path)!r}: {error}"]
+    try:
+        record = steps.read_record(layout, entry.id)
+    except FileNotFoundError as error:
+        return [f"{str(path)!r}: missing: {error.filename!r}"]
+    except Damaged as error:
+        return [f"{str(layout.record(entry.id))!r}: {error}"]
     faults = []
     if found != entry.id:
         faults.append(f"{str(path)!r}: the image's content has changed: its digest is {found}")
     if (record.id, record.content) != (entry.id, described):
-        faults.append(f"{str(path)!r}: the record is not the image's")
+        faults.append(f"{str(layout.record(entry.id))!r}: the record is not the image's")
     if record.size != entry.size or path.stat().st_size != entry.size:
         faults.append(f"{str(path)!r}: the size is not as recorded")
     return faults

@@ -73,12 +73,21 @@ class ReaderGoneError(Exception):
 def echo(text: str) -> None:
     """Print TEXT; raises NoOutput where that cannot be, as on a full disk, or ReaderGoneError."""
     try:
-        click.echo(text)
+        click.echo(_bytes(text))
     except BrokenPipeError as error:
         # The library that we print by would end with 1.
         raise ReaderGoneError from error
     except OSError as error:
         raise _no_output(error) from error
+
+
+def _bytes(text: str) -> bytes:
+    """Return TEXT as standard output's encoding has it; names of files stay the bytes they are."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace")
 
 
 def _no_output(error: OSError) -> NoOutput:

@@ -8,7 +8,7 @@ from functools import partial
 
 import click
 
-from shifter_lite import config, logs, store, worker
+from shifter_lite import cataloguing, config, logs, store, worker
 from shifter_lite.cli import boundary
 from shifter_lite.steps import Bench
 
@@ -49,7 +49,10 @@ def drain(context: click.Context) -> None:
 
 def _work(context: click.Context, work: Callable[[Bench], None]) -> None:
     layout = boundary.layout_of(context)
-    with worker.working(layout, store.identity(layout), config.read_site(os.environ)) as bench:
+    site, identity = config.read_site(os.environ), store.identity(layout)
+    # Missed now, and not once an image is ready.
+    cataloguing.catalog_path(site, identity)
+    with worker.working(layout, identity, site) as bench:
         work(bench)
 
 

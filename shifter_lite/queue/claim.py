@@ -27,7 +27,7 @@ from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
 from shifter_lite.queue import modes
 from shifter_lite.queue.presence import Lost
-from shifter_lite.request import Request, day, is_request_name, request_day
+from shifter_lite.request import Request, day, is_request_name, request_day, request_time
 
 # No user has it: chown(2).
 _NOBODY = -1
@@ -81,7 +81,9 @@ def settle(layout: Layout, *answered: Path) -> None:
     durable.sync_directory(layout.claimed)
 
 
-def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Rejected | None:
+def claim(
+    layout: Layout, name: str, *, store: str, worker: str, now: float | None = None
+) -> Claim | Rejected | None:
     """Claim the request NAME for WORKER; None if somebody else has it.
 
     What is no request of its owner's, in the spool of STORE, is rejected.  Raises OSError where
@@ -102,23 +104,32 @@ def claim(layout: Layout, name: str, *, store: str, worker: str) -> Claim | Reje
         else:
             raise
     try:
-        return Claim(layout, _read(layout, path, name, store), path)
+        return Claim(layout, _read(layout, path, name, store, now), path)
     except BadRequest as error:
         return _reject(layout, path, name, error)
 
 
-def look(layout: Layout, name: str, *, store: str) -> Request:
-    """Return the request NAME that waits in the spool of STORE; raises BadRequest or OSError."""
-    return _read_at(layout.submitted / name, name, store)
+def look(layout: Layout, name: str, *, store: str, now: float | None = None) -> Request:
+    """Return the request NAME that waits in the spool of STORE; raises BadRequest or OSError.
+
+    NOW is the time by the store's clock, if that is known.
+    """
+    return _read_at(layout.submitted / name, name, store, now)
 
 
-def _read(layout: Layout, path: Path, name: str, store: str) -> Request:
+def look_at_claim(layout: Layout, name: str, worker: str, *, store: str) -> Request:
+    """Return the request NAME that WORKER has claimed; raises BadRequest or OSError."""
+    # It was young enough when it was claimed.
+    return _read_at(layout.claimed / f"{name}.{worker}", name, store, request_time(name))
+
+
+def _read(layout: Layout, path: Path, name: str, store: str, now: float | None) -> Request:
     if was_answered(layout, name):
         raise BadRequest(f"the request {name!r} was answered before")
-    return _read_at(path, name, store)
+    return _read_at(path, name, store, now)
 
 
-def _read_at(path: Path, name: str, store: str) -> Request:
+def _read_at(path: Path, name: str, store: str, now: float | None) -> Request:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -126,7 +137,7 @@ def _read_at(path: Path, name: str, store: str) -> Request:
             raise
         raise BadRequest(f"the request {name!r} cannot be read: {error.strerror}") from error
     try:
-        return Request.read(fd, name=name, store=store, now=time.time())
+        return Request.read(fd, name=name, store=store, now=time.time() if now is None else now)
     finally:
         os.close(fd)
 

@@ -31,13 +31,13 @@ _UNREAD_SECONDS = 2 * 86400
 _REMEMBERED_SECONDS = Request.AGE_LIMIT + 2 * 86400
 
 
-def sweep(layout: Layout) -> None:
+def sweep(layout: Layout, now: float | None = None) -> None:
     """Remove what is too old from the spool and the statuses of LAYOUT, but not for long.
 
-    Anybody can put a million files there.  What is not reached is reached another time: the order
-    is another each time.
+    NOW is the time by the store's clock.  Anybody can put a million files there.  What is not
+    reached is reached another time: the order is another each time.
     """
-    now, until = time.time(), time.monotonic() + _LONGEST_SECONDS
+    now, until = now or time.time(), time.monotonic() + _LONGEST_SECONDS
     hidden = [
         place / name
         for place in (layout.submitted, layout.claimed)
@@ -52,7 +52,7 @@ def sweep(layout: Layout) -> None:
     oldest = day(now - _REMEMBERED_SECONDS)
     for path in (*layout.done.iterdir(), *layout.failed.iterdir()):
         if path.name < oldest:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_day(path, until)
     _sweep_statuses(layout, now - _UNREAD_SECONDS, until)
 
 
@@ -109,6 +109,17 @@ def _lost(*, good: bool) -> Status:
         return Status(state="READY")
     fact = "the answer was lost, as by a power failure"
     return Status(state="FAILURE", fact=fact, hint="ask again", exit_code=RegistryBusy.exit_code)
+
+
+def _remove_day(path: Path, until: float) -> None:
+    """Remove the day PATH, which may hold any number of requests, or some of it UNTIL then."""
+    with suppress(OSError):
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if time.monotonic() > until:
+                    return
+                os.unlink(entry.path)
+        path.rmdir()
 
 
 def _remove(path: Path, status: os.stat_result) -> None:

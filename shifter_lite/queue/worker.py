@@ -6,21 +6,21 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 
 from shifter_lite import exhausted, logs
 from shifter_lite import store as stores
-from shifter_lite.errors import StoreTrouble
+from shifter_lite.errors import BadRequest, StoreTrouble
 from shifter_lite.layout import Layout
 from shifter_lite.queue import claim, marks, presence
 from shifter_lite.queue.attendant import Attendant
 from shifter_lite.queue.backlog import LARGEST_BATCH, Backlog, wish
 from shifter_lite.queue.batch import Batch, Report
 from shifter_lite.queue.claim import Claim, Rejected
+from shifter_lite.queue.clock import StoreClock
 from shifter_lite.queue.presence import Census, Presence
 from shifter_lite.queue.status import Reporter
 from shifter_lite.queue.turns import Fairness, Turns
-from shifter_lite.request import Request, Status
+from shifter_lite.request import Request, Status, request_uid
 
 # How old what we know of others' claims may be when we choose, in seconds.
 _RUNNING_SECONDS = 0.5
@@ -56,9 +56,10 @@ class Worker:
         self.census = Census(layout, lease_seconds, own=self.name)
         self.attendant = Attendant(self.presence, self.census)
         self._fairness = fairness or Fairness()
+        self.clock = StoreClock(layout, self.name)
         self.backlog = Backlog(
             layout,
-            partial(claim.look, layout, store=store),
+            self._look,
             Turns(self._fairness),
             waiting_per_user,
         )
@@ -71,6 +72,8 @@ class Worker:
         self._late: list[Rejected] = []
         self._running: Counter[int] = Counter()
         self._counted = float("-inf")
+        # Of each claim of others, which build it is of: claims never change.
+        self._builds_of: dict[tuple[str, str], object] = {}
         self._life = ExitStack()
 
     @property
@@ -154,10 +157,15 @@ class Worker:
         if any(name in batch.names for batch in [*self._batches, *self._untold]):
             # Its owner has put it there again: once the first is answered, that is no request.
             return None
-        found = claim.claim(self._layout, name, store=self._store, worker=self.name)
+        found = claim.claim(
+            self._layout, name, store=self._store, worker=self.name, now=self.clock.now()
+        )
         if isinstance(found, Rejected) and found.stuck:
             self.backlog.ignore(name)
         return found
+
+    def _look(self, name: str) -> Request:
+        return claim.look(self._layout, name, store=self._store, now=self.clock.now())
 
     def _batch(self, first: Claim, names: list[str], listener: Listener | None) -> Batch:
         claims = [first]
@@ -188,11 +196,33 @@ class Worker:
         return self._running
 
     def _running_now(self) -> Counter[int]:
-        claims = {
-            (int(name.split("-", 2)[1]), worker) for name, worker in claim.claimed(self._layout)
-        }
-        others = Counter(uid for uid, worker in claims if worker != self.name)
-        return others + Counter(batch.request.uid for batch in self._batches)
+        """Return how many builds of each user are under way, of others by what they have claimed.
+
+        What one worker has claimed of one image is one build, of whose is the oldest request.
+        """
+        claims = sorted(claim.claimed(self._layout))
+        others = {each: self._build_of(*each) for each in claims if each[1] != self.name}
+        self._builds_of = others
+        whose: dict[tuple[str, object], int] = {}
+        for (name, worker), build in others.items():
+            whose.setdefault((worker, build), request_uid(name))
+        return Counter(whose.values()) + Counter(batch.request.uid for batch in self._batches)
+
+    def _build_of(self, name: str, worker: str) -> object:
+        """Return what the claim of NAME has in common with others that WORKER answers at once."""
+        if not self._is_limited:
+            return request_uid(name)
+        if (name, worker) not in self._builds_of:
+            try:
+                asked = wish(claim.look_at_claim(self._layout, name, worker, store=self._store))
+            except (BadRequest, OSError):
+                asked = None
+            return asked or name
+        return self._builds_of[name, worker]
+
+    @property
+    def _is_limited(self) -> bool:
+        return bool(self._fairness.running or self._fairness.running_per_user)
 
     def may_begin(self) -> bool:
         """Return whether something waits that we may begin, now or soon, by a look that is not old.
@@ -227,7 +257,7 @@ class Worker:
     def _is_too_much(self, ours: Claim) -> bool:
         """Return whether others have claimed while we chose, so that limits are exceeded."""
         fairness = self._fairness
-        if not fairness.running and not fairness.running_per_user:
+        if not self._is_limited:
             return False
         running = self._running_now()
         running[ours.request.uid] += 1
