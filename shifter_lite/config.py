@@ -228,9 +228,11 @@ def names_store(option: str | None, environ: Mapping[str, str]) -> bool:
 
 def _named_store(option: str | None, environ: Mapping[str, str], *, check: bool) -> str:
     named = option or environ.get("SHIFTER_STORE", "")
-    if check or not named:
-        named = named or udiroot.read(environ, _DIRECTORY).image_path
-    return named
+    if named and not check:
+        return named
+    # Read even where it decides nothing: a mistake in it is to be told.
+    configured = udiroot.read(environ, _DIRECTORY).image_path
+    return named or configured
 
 
 def system_name(environ: Mapping[str, str]) -> str:
