@@ -630,6 +630,58 @@ def test_what_is_no_archive_of_an_image_is_refused(run: Runner, workdir: Path) -
         refused(run, path, reason)
 
 
+def test_what_is_no_archive_is_not_called_broken(run: Runner, workdir: Path) -> None:
+    path = workdir / "thing"
+    sif = b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\x0001\0" + bytes(4096)
+    for data, hint in {
+        sif: "import the squashfs in it: apptainer sif list FILE",
+        b"#!/bin/sh\n" * 100: "imported are OCI layouts",
+        gzip.compress(b"x" * 600): "imported are OCI layouts",
+    }.items():
+        path.write_bytes(data)
+        assert f"hint: {hint}" in refused(run, path, "")
+
+
+# ---------------------------------------------------------------------------------- its platform
+
+
+def test_an_import_is_held_against_the_platform_as_its_pull_is(run: Runner, workdir: Path) -> None:
+    layers = [images.layer([images.file("x", b"x")])]
+    alien = images.image(layers, platform="linux/s390x")
+    ours = images.image([images.layer([images.file("y", b"y")])])
+    unsaid = {
+        "schemaVersion": 2,
+        "mediaType": images.OCI_INDEX,
+        "manifests": [images.descriptor(e.document, e.media_type) for e in (alien, ours)],
+    }
+    files = stored.files({"": replace(images.seal(unsaid), children=(alien, ours))})
+    for path in (
+        stored.packed(workdir / "oci.tar", stored.files({"": alien})),
+        stored.saved(workdir / "docker.tar", stored.entries(alien)),
+        stored.packed(workdir / "unsaid.tar", files),
+    ):
+        said = refused(run, path, "the image is made for 'linux/s390x', not for 'linux/")
+        assert "--platform" in said
+        elsewhere = replace(run, store=workdir / path.stem)
+        imported(elsewhere, path, "demo:1", "--platform", "linux/s390x")
+        # Nor when it is here already.
+        assert elsewhere("shifterimg", "import", path, "demo:1").returncode == 65
+
+
+def test_an_archive_without_the_platforms_content_says_which_it_has(
+    run: Runner, workdir: Path
+) -> None:
+    ours, other = demo(), images.image([images.layer([])], platform="linux/s390x")
+    index = images.index({"linux/amd64": ours, "linux/s390x": other})
+    files = stored.files({"": index})
+    for digest in (ours.digest, *ours.blobs):
+        files.pop(stored.blob(digest), None)
+    path = stored.packed(workdir / "docker29.tar", files)
+    said = refused(run, path, "and does not contain it")
+    assert "hint: take what it contains: --platform linux/s390x" in said
+    imported(run, path, "demo:1", "--platform", "linux/s390x")
+
+
 @pytest.mark.parametrize("form", ["oci", "docker"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_archive_cut_anywhere_is_refused(

@@ -203,14 +203,8 @@ def test_what_does_no_harm_is_ignored(document: dict[str, Any]) -> None:
         ({"config": config(mediaType="application/octet-stream")}, "not a container"),
         ({"layers": [layer(mediaType=images.OCI_LAYER + "+encrypted")]}, "unknown media type"),
         ({"layers": [layer(mediaType="application/vnd.in-toto+json")]}, "unknown media type"),
-        (
-            {
-                "layers": [
-                    layer(mediaType="application/vnd.oci.image.layer.nondistributable.v1.tar")
-                ]
-            },
-            "layer 1 is foreign",
-        ),
+        ({"layers": [layer(mediaType=images.OCI_LAYER + "+encrypted")]}, "--decryption-key"),
+        ({"layers": [layer(mediaType=images.OCI_LAYER + ".foreign")]}, "layer 1 is foreign"),
     ],
 )
 def test_what_is_no_image_is_refused(document: dict[str, Any], words: str) -> None:

@@ -8,14 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Runner, User, installed
-from tests.helpers import debian, faulty, images
+from tests.helpers import debian, faulty, images, stored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and read all")
 
@@ -642,10 +643,6 @@ def test_what_is_no_container_image_is_refused_with_a_sentence(
     chart["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json"
     faulty_registry.add("chart", "1", images.seal(chart, small().blobs))
     refused(run, f"{address}/chart:1", 65, "helm")
-    foreign = small().content
-    foreign["layers"][0]["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-    faulty_registry.add("foreign", "1", images.seal(foreign, small().blobs))
-    refused(run, f"{address}/foreign:1", 65, "foreign")
 
 
 @pytest.mark.parametrize(
@@ -775,3 +772,35 @@ def test_layers_that_the_cache_has_spoilt_are_brought_again_and_no_pull_fails(
 def test_debian_helper_names_what_it_pushed(registry: str, debian_image: str) -> None:
     assert debian_image == f"{registry}/debian:12"
     assert debian.push(registry) == debian_image
+
+
+FOREIGN = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+]
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_nondistributable_layer_is_had_where_it_is_and_missed_with_a_hint(
+    run: Runner, faulty_registry: faulty.Registry, workdir: Path, kind: str
+) -> None:
+    def foreign(image: images.Image, blobs: Mapping[str, bytes]) -> images.Image:
+        document = image.content
+        document["layers"][0]["mediaType"] = kind
+        return images.seal(document, blobs)
+
+    there, not_there = small(), images.image([images.layer([images.file("y", b"not there")])])
+    whole = foreign(there, there.blobs)
+    assert run("shifterimg", "pull", faulty_registry.add("x", "1", whole)).returncode == 0
+    layout = stored.packed(workdir / "x.tar", stored.files({"": whole}))
+    assert run("shifterimg", "import", layout, "localhost/x:1").returncode == 0
+    digest = not_there.content["layers"][0]["digest"]
+    lacking = foreign(not_there, {d: b for d, b in not_there.blobs.items() if d != digest})
+    name = faulty_registry.add("lacking", "1", lacking)
+    layout = stored.packed(workdir / "y.tar", stored.files({"": lacking}))
+    elsewhere = replace(run, store=workdir / "elsewhere")
+    for command in (("pull", name), ("import", str(layout), "localhost/y:1")):
+        done = elsewhere("shifterimg", *command)
+        assert done.returncode == 65
+        assert f"no blob {digest}" in done.stderr
+        assert "the layer is nondistributable" in done.stderr

@@ -39,6 +39,14 @@ _LAYERS = (
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 )
+# Whether a registry may distribute it is its owner's affair: where it is, it is had.
+_FOREIGN = (
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+)
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 # What old versions of docker called a config; only in manifests of docker's.
 _OLD_CONFIGS = ("application/octet-stream", "application/json", "text/html", "")
@@ -144,13 +152,13 @@ def candidates(index: dict[str, Any], platform: str) -> list[Descriptor]:
     That is the manifest that suits best; else the indexes in it; else the first
     manifest of which it does not say what it is made for.
     """
-    entries = _entries(index)
+    listed = entries(index)
     wanted = platforms.runnable(platform)
-    suiting = [entry for entry in entries if entry.platform in wanted]
+    suiting = [entry for entry in listed if entry.platform in wanted]
     if suiting:
         # Of equals, the first.
         return [min(suiting, key=lambda entry: wanted.index(entry.platform))]
-    unsaid = [entry for entry in entries if not entry.platform]
+    unsaid = [entry for entry in listed if not entry.platform]
     return [entry for entry in unsaid if entry.media_type in INDEXES] or unsaid[:1]
 
 
@@ -163,12 +171,12 @@ def choose(index: dict[str, Any], platform: str) -> Descriptor:
 
 def not_made_for(index: dict[str, Any], platform: str) -> BadImage:
     """Return the error that INDEX has nothing for PLATFORM."""
-    known = sorted({each.platform for each in _entries(index) if is_platform(each.platform)})
+    known = sorted({each.platform for each in entries(index) if is_platform(each.platform)})
     made_for = f"it is made for: {', '.join(known)}" if known else "it is made for no platform"
     return BadImage(f"the image is not made for {platform!r}", hint=made_for)
 
 
-def _entries(index: dict[str, Any]) -> list[Descriptor]:
+def entries(index: dict[str, Any]) -> list[Descriptor]:
     """Return what INDEX lists that may be an image, each with its platform."""
     found = []
     for entry in _list(index, "manifests", "index"):
@@ -224,14 +232,25 @@ def read_manifest(
 
 
 def _check_layer(layer: Descriptor, number: int) -> None:
-    if layer.media_type in _LAYERS:
+    kind = layer.media_type
+    if kind in (*_LAYERS, *_FOREIGN):
         return
-    if "nondistributable" in layer.media_type or "foreign" in layer.media_type:
+    if "nondistributable" in kind or "foreign" in kind:
         raise BadImage(
-            f"layer {number} is foreign: {layer.media_type!r}",
+            f"layer {number} is foreign: {kind!r}",
             hint="its content may not be distributed by registries",
         )
-    raise BadImage(f"layer {number} has an unknown media type: {layer.media_type!r}")
+    hint = "it may be of a newer kind, or no layer: skopeo inspect --raw shows what it is"
+    if kind.endswith("+encrypted"):
+        hint = "it is encrypted: who has its key can copy it: skopeo copy --decryption-key"
+    raise BadImage(f"layer {number} has an unknown media type: {kind!r}", hint=hint)
+
+
+def hint_if_missing(blob: Descriptor) -> str:
+    """Return what to tell somebody whose image lacks BLOB; nothing if it should be there."""
+    if blob.media_type in _FOREIGN:
+        return "the layer is nondistributable: push the image where that is allowed, with it"
+    return ""
 
 
 def refuse_schema_1(kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from shifter_lite.build.local.access import File, Place, Read
 from shifter_lite.build.local.gunzip import Gunzipped
 from shifter_lite.errors import BadImage, NotFound
 
+IMPORTED = "imported are OCI layouts, OCI and docker archives, and squashfs files"
+# It never was an archive, and nobody has broken it.
+_BEGINS_BADLY = re.compile(r"(?:from byte 0 on: )?the archive .* header at byte 0")
 # Enough for a header with a long name.
 _PIECE = 4096
 # An image has at most a few hundred layers, and few files for each of them.
@@ -90,7 +94,8 @@ class Archive:
             self._members = _by_name(_jump(body) if isinstance(body, File) else _go_through(body))
         except BadImage as error:
             fact = f"{path!r} is no archive of an image: {error}"
-            raise BadImage(fact, hint=error.hint) from error
+            hint = IMPORTED if _BEGINS_BADLY.fullmatch(str(error)) else error.hint
+            raise BadImage(fact, hint=hint) from error
 
     def holds(self, name: str) -> bool:
         """Return whether there is anything called NAME."""

@@ -16,6 +16,7 @@ from shifter_lite.build.local.stored import Stored
 from shifter_lite.build.local.wanted import Offer, Wanted
 from shifter_lite.build.manifest import Descriptor, Manifest
 from shifter_lite.errors import BadImage
+from shifter_lite.platforms import is_platform
 
 MARK = "oci-layout"
 INDEX = "index.json"
@@ -42,6 +43,7 @@ class Layout(Stored):
         leaves = list(self._leaves(self._top(), ""))
         chosen = _choose([entry for entry, _ in leaves], platform)
         outer = next(outer for entry, outer in leaves if entry["digest"] == chosen.digest)
+        self._check_that_it_is_here(chosen, [entry for entry, _ in leaves], platform)
         document, kind = self._document(chosen)
         if kind not in documents.MANIFESTS:
             raise BadImage(f"not a container image: its manifest is a {kind!r}")
@@ -55,7 +57,31 @@ class Layout(Stored):
 
     def open_blob(self, descriptor: Descriptor, start: int) -> AbstractContextManager[Content]:
         """Open the blob of DESCRIPTOR from START on; raises Denied or BadImage."""
-        return self.files.open(f"blobs/{descriptor.digest.replace(':', '/')}", start)
+        hint = documents.hint_if_missing(descriptor)
+        if hint and not self._has(descriptor):
+            raise BadImage(f"{self.files.path!r} has no blob {descriptor.digest}", hint=hint)
+        return self.files.open(_file(descriptor), start)
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        return self.files.holds(_file(descriptor))
+
+    def _check_that_it_is_here(
+        self, chosen: Descriptor, entries: list[dict[str, Any]], platform: str
+    ) -> None:
+        """Raise BadImage if CHOSEN is not here, but another of ENTRIES, for another platform, is.
+
+        Docker saves the whole index of an image, and of its contents those that it has.
+        """
+        if self._has(chosen):
+            return
+        found = [e for e in documents.entries({"manifests": entries}) if self._has(e)]
+        here = sorted({each.platform for each in found if is_platform(each.platform)})
+        if here:
+            raise BadImage(
+                f"{self.files.path!r} names an image for {platform!r}, and does not contain it",
+                hint=f"take what it contains: --platform {' or '.join(here)}; or save it again "
+                f"with: docker save --platform {platform}",
+            )
 
     def _top(self) -> list[dict[str, Any]]:
         """Return the entries of ``index.json`` that are wanted."""
@@ -86,6 +112,10 @@ class Layout(Stored):
         kind = documents.media_type(document, descriptor.media_type)
         documents.refuse_schema_1(kind)
         return document, kind
+
+
+def _file(descriptor: Descriptor) -> str:
+    return f"blobs/{descriptor.digest.replace(':', '/')}"
 
 
 def _entries(index: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 from shifter_lite.build.local import docker, gunzip, meta, oci, squashfs
 from shifter_lite.build.local.access import File, walk
-from shifter_lite.build.local.files import Archive, Directory, Files
+from shifter_lite.build.local.files import IMPORTED, Archive, Directory, Files
 from shifter_lite.build.local.stored import Stored
 from shifter_lite.build.local.wanted import Wanted
 from shifter_lite.errors import BadImage, Denied, NotFound
@@ -19,7 +19,9 @@ from shifter_lite.reference import Reference
 # The domain of what never was in a registry, as with podman and buildah.
 _DOMAIN = "localhost"
 _COMPRESSED = {b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_LONGEST_MAGIC = 8
+_LONGEST_MAGIC = 64
+# Of Singularity and Apptainer: behind 32 bytes of a line that runs it.
+_SIF, _SIF_AT = b"SIF_MAGIC", 32
 
 
 @contextmanager
@@ -78,6 +80,11 @@ def _file(file: File, wanted: Wanted, uid: int) -> Stored | squashfs.Squashfs:
     head = file.reader()(_LONGEST_MAGIC)
     if head.startswith((squashfs.MAGIC, squashfs.SWAPPED)):
         return squashfs.Squashfs(file, _description(file.path, uid))
+    if head.startswith(_SIF, _SIF_AT):
+        raise BadImage(
+            f"{file.path!r} is a SIF file, of Singularity or Apptainer",
+            hint="import the squashfs in it: apptainer sif list FILE; apptainer sif dump ID FILE",
+        )
     for magic, tool in _COMPRESSED.items():
         if head.startswith(magic):
             raise BadImage(f"{file.path!r} is compressed", hint=f"unpack it with: {tool}")
@@ -115,5 +122,5 @@ def _archive(files: Files, wanted: Wanted) -> Stored:
         )
     raise BadImage(
         f"{files.path!r} is no image: it has neither {oci.MARK!r} nor {docker.LIST!r}",
-        hint="imported are OCI layouts, OCI and docker archives, and squashfs files",
+        hint=IMPORTED,
     )

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import requests
 
-from shifter_lite.build.manifest import Descriptor
+from shifter_lite.build.manifest import Descriptor, hint_if_missing
 from shifter_lite.build.wire import words
 from shifter_lite.build.wire.body import Body
 from shifter_lite.build.wire.endpoint import Endpoint
@@ -76,7 +76,10 @@ class Download:
         ask_part = self._at > 0 and self._ranges
         last = self._stop - 1 if self._stop < self._blob.size else ""
         headers = {"Range": f"bytes={self._at}-{last}"} if ask_part else {}
-        missing = BadImage(f"the registry has no blob {self._blob.digest}, which the image needs")
+        missing = BadImage(
+            f"the registry has no blob {self._blob.digest}, which the image needs",
+            hint=hint_if_missing(self._blob),
+        )
         response = endpoint.attempt(
             f"blobs/{self._blob.digest}", headers, missing, (200, 206, *[416] * ask_part)
         )
