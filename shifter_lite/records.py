@@ -136,6 +136,7 @@ class Entry:
     """What the index says of one name.
 
     ``platform`` is what the image is made for, in normal form; empty where that is not known.
+    ``asked`` is whether users have named a digest, which otherwise came with a tag.
     """
 
     id: str
@@ -144,6 +145,7 @@ class Entry:
     time: int
     config: Config
     platform: str = ""
+    asked: bool = False
 
     @classmethod
     def of(cls, image: Image, when: int, platform: str = "") -> Self:
@@ -170,6 +172,7 @@ class Entry:
             ("digest", self.digest),
             ("time", str(self.time)),
             *([("platform", self.platform)] if self.platform else []),
+            *([("asked", "yes")] if self.asked else []),
             *(("env", word) for word in config.env),
             *(("entrypoint", word) for word in config.entrypoint),
             *(("cmd", word) for word in config.cmd),
@@ -195,6 +198,7 @@ class Entry:
                 user=_at_most_one(fields, "user"),
             ),
             platform=_at_most_one(fields, "platform"),
+            asked=bool(_at_most_one(fields, "asked")),
         )
         if not is_id(entry.id) or not is_digest(entry.digest):
             raise Damaged("an entry of the index has no image id")

@@ -83,8 +83,11 @@ def fresh(bench: Bench, request: Request) -> Entry | None:
 
 def confirm(bench: Bench, request: Request) -> None:
     """Note that what REQUEST has got is what its registry says now."""
-    if not request.path:
-        known.confirm(bench.layout, request.image, request.platform)
+    wanted = platform_of(bench, request)
+    # Who does not say for which platform means the site's.
+    said = {wanted, "" if wanted == bench.site.platform else request.platform}
+    for platform in said if not request.path else ():
+        known.confirm(bench.layout, request.image, platform)
 
 
 def ready(bench: Bench, request: Request) -> Entry | None:
@@ -437,10 +440,10 @@ def read_image(layout: Layout, image_id: str) -> Image | None:
 def names_of(bench: Bench, request: Request, manifest: Manifest, image: Image) -> dict[str, Entry]:
     """Return every key by which the image is looked for."""
     reference, wanted, own = request.image, platform_of(bench, request), _made_for(image)
-    now = int(time.time())
+    now, recipe = int(time.time()), image.content.recipe
     exact = reference.by_digest(manifest.digest)
     # What names one image says of it what the image does.
-    one = (exact, f"id:{image.id}", _built_key(manifest.digest, image.content.recipe))
+    one = (exact, f"id:{image.id}", _id(manifest.digest), _built_key(manifest.digest, recipe))
     names = {str(reference)} - {exact}
     if manifest.index_digest:
         names.add(reference.by_digest(manifest.index_digest))
@@ -450,10 +453,21 @@ def names_of(bench: Bench, request: Request, manifest: Manifest, image: Image) -
         for name in sorted(names)
         for key in _keys_of_name(bench.site, name, wanted, made_for, manifest.suits)
     ]
-    return {
+    if manifest.index_digest and not bench.site.further_platforms and str(reference) in found:
+        found.append(_id(manifest.index_digest))
+    named = {
         **dict.fromkeys(found, Entry.of(image, now, made_for)),
         **dict.fromkeys(one, Entry.of(image, now, own)),
     }
+    if reference.digest:
+        for key in named:
+            named[key] = replace(named[key], asked=key.endswith(str(reference)))
+    return named
+
+
+def _id(digest: str) -> str:
+    """Return the key of what Shifter calls by the id that is in DIGEST, of a manifest."""
+    return f"id:{digest.removeprefix('sha256:')}"
 
 
 def _made_for(image: Image) -> str:

@@ -156,6 +156,46 @@ def test_images_show_digests_where_they_are_asked_for(run: Runner) -> None:
     assert plain.split()[5:] == ["demo:1"]
 
 
+def test_what_is_pulled_by_digest_is_listed_by_it_as_well(run: Runner, registry: str) -> None:
+    repository = f"{registry}/words-digest"
+    digest = images.push(registry, "words-digest", "1", demo())
+    run("shifterimg", "pull", f"{repository}:1")
+    assert digest not in run("shifterimg", "images").stdout
+    for options in ((), (), ("--refresh",)):
+        assert run("shifterimg", "pull", *options, f"{repository}@{digest}").returncode == 0
+        rows = run("shifterimg", "images").stdout.splitlines()
+        assert [row.split()[5] for row in rows] == [f"{repository}:1", f"{repository}@{digest}"]
+    # A tag that comes to it later leaves it there.
+    images.push(registry, "words-digest", "2", demo())
+    run("shifterimg", "pull", f"{repository}:2")
+    assert digest in run("shifterimg", "images").stdout
+
+
+def test_a_digest_that_was_pulled_is_not_asked_for_again(
+    run: Runner, faulty_registry: faulty.Registry
+) -> None:
+    image = demo()
+    faulty_registry.add("x", "1", image)
+    name = f"{faulty_registry.address}/x@{image.digest}"
+    for _ in range(3):
+        assert run("shifterimg", "pull", name).returncode == 0
+    assert len(faulty_registry.asked(image.digest)) == 1
+
+
+def test_the_id_that_shifter_gives_an_image_finds_it(run: Runner, registry: str) -> None:
+    both = images.index({"linux/amd64": demo(), "linux/arm64": demo(b"other")})
+    images.push(registry, "words-id", "1", both)
+    run("shifterimg", "pull", f"{registry}/words-id:1")
+    found = json.loads(run("shifterimg", "lookup", "--json", f"{registry}/words-id:1").stdout)
+    for digest in (found["digest"], both.digest):
+        name = f"id:{digest.removeprefix('sha256:')}"
+        assert run("shifterimg", "lookup", name).stdout.strip() == found["id"]
+        done = run("shifter", f"--image={name}", "--dry-run")
+        assert (done.returncode, found["id"] in done.stdout) == (0, True), done.stderr
+    # Nothing that is listed is called so.
+    assert len(run("shifterimg", "images").stdout.splitlines()) == 1
+
+
 def test_an_id_is_pulled_if_it_is_there(run: Runner) -> None:
     imported(run, "demo:1")
     image_id = run("shifterimg", "lookup", "demo:1").stdout.strip()

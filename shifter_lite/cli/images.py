@@ -89,13 +89,13 @@ def _is_meant(word: str, name: str, entry: Entry) -> bool:
 
 
 def _listed(entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Return the names to show: those with a tag, and by digest where no tag stands for it."""
+    """Return the names to show: with a tag, and by digest if it was asked for, or has no tag."""
     tagged = {(_repository(name), entry.id) for name, entry in entries.items() if "@" not in name}
     return {
         name: entry
         for name, entry in entries.items()
         if not name.startswith("id:")
-        and ("@" not in name or (_repository(name), entry.id) not in tagged)
+        and ("@" not in name or entry.asked or (_repository(name), entry.id) not in tagged)
     }
 
 

@@ -54,17 +54,19 @@ def fresh(layout: Layout, site: Site, reference: Reference, platform: str) -> En
 
     It does for some seconds after it was pulled or its registry confirmed it; by a clock that is
     behind the worker's it does not.  What was imported is in no registry, unless SITE has one that
-    is called like that.
+    is called like that, and a digest that was pulled means the same for ever.
     """
     is_import = (
         reference.domain == _OF_IMPORTS and not site.registries.find(reference.repository)[0]
     )
-    if not is_import and site.pull_fresh_seconds == 0:
-        return None
     entry = known(layout, site, reference, platform)
-    if entry and (is_import or _age(layout, reference, platform, entry) < site.pull_fresh_seconds):
+    if entry is None or is_import:
         return entry
-    return None
+    if reference.digest:
+        # Else nobody could see in the index that users have named it.
+        return entry if entry.asked else None
+    age = _age(layout, reference, platform, entry)
+    return entry if age < site.pull_fresh_seconds else None
 
 
 def _age(layout: Layout, reference: Reference, platform: str, entry: Entry) -> float:

@@ -58,9 +58,9 @@ def publish(
 
     def changed(items: Items) -> Items:
         items = upgrade(items)
-        if all(_same(items, name.encode(), entry) for name, entry in names.items()):
-            return items
-        return items | {name.encode(): each.to_bytes(name.encode()) for name, each in names.items()}
+        given = {name.encode(): entry for name, entry in names.items()}
+        news = {key: each for key, each in given.items() if not _same(items, key, each)}
+        return items | {key: each.to_bytes(key) for key, each in news.items()} if news else items
 
     return _change(index, changed, store, mark, renew)
 
@@ -135,7 +135,8 @@ def _same(items: Mapping[bytes, bytes], key: bytes, new: Entry) -> bool:
     if key not in items:
         return False
     old = Entry.from_bytes(key, items[key])
-    return (old.id, old.platform) == (new.id, new.platform)
+    said = old.asked or not new.asked
+    return said and (old.id, old.platform) == (new.id, new.platform)
 
 
 def _encode(items: Mapping[bytes, bytes], generation: int, store: str) -> bytes:
