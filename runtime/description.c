@@ -43,7 +43,7 @@ static char *read_tail(int file, size_t *length)
     struct stat status;
     char *tail;
 
-    MUST(fstat(file, &status), "cannot read the image");
+    MUST(transient_fstat(file, &status), "cannot read the image");
     if (start == 0 || (uint64_t)status.st_size <= start ||
         (uint64_t)status.st_size - start > LARGEST)
         return NULL;

@@ -1,6 +1,7 @@
 #include "index.h"
 
 #include "files.h"
+#include "transient.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,6 +95,7 @@ static uint32_t number(const unsigned char *bytes)
 static enum index_answer fetch(struct cdb *cdb, void *bytes, uint64_t length, uint64_t position)
 {
     uint64_t done = 0;
+    long waited = 0;
 
     cdb->why = "a position outside the file";
     if (length > cdb->size || position > cdb->size - length)
@@ -101,7 +103,8 @@ static enum index_answer fetch(struct cdb *cdb, void *bytes, uint64_t length, ui
     while (done < length) {
         ssize_t got = pread(cdb->fd, (char *)bytes + done, length - done, (off_t)(position + done));
 
-        if (got < 0 && errno == EINTR)
+        /* A generation that the server has removed is never read: its successor is. */
+        if (got < 0 && errno != ESTALE && is_transient(errno) && transient_wait(&waited))
             continue;
         if (got < 0)
             return INDEX_UNREADABLE;

@@ -36,6 +36,16 @@ int transient_wait(long *waited)
     return 1;
 }
 
+int transient_fstat(int file, struct stat *status)
+{
+    long waited = 0;
+
+    while (fstat(file, status) < 0)
+        if (!is_transient(errno) || !transient_wait(&waited))
+            return -1;
+    return 0;
+}
+
 ssize_t transient_pread(int file, void *bytes, size_t length, off_t position)
 {
     size_t done = 0;

@@ -30,6 +30,7 @@ from shifter_lite.queue import locks, marks
 from shifter_lite.queue.worker import Worker
 from shifter_lite.records import Content, Entry, Image
 from shifter_lite.request import Request, Status
+from shifter_lite.transient import waited_out
 
 Report = Callable[[Status], None]
 Source = Registry | local.Stored | local.Squashfs
@@ -422,7 +423,7 @@ def restored(bench: Bench, image_id: str) -> Image:
 
 def read_record(layout: Layout, image_id: str) -> Image:
     """Return the record of IMAGE_ID; raises Damaged or FileNotFoundError."""
-    return Image.from_bytes(layout.record(image_id).read_bytes())
+    return Image.from_bytes(waited_out(layout.record(image_id).read_bytes))
 
 
 def read_image(layout: Layout, image_id: str) -> Image | None:

@@ -97,8 +97,9 @@ def check_group(layout: Layout) -> None:
 
     What its group may read, everybody there could: requests, statuses, layers.
     """
-    owner = layout.claimed.stat().st_uid
-    found = {(layout.root / place.path).stat().st_gid for place in TREE if place.mode & 0o070}
+    owner = waited_out(layout.claimed.stat).st_uid
+    open_to_group = (layout.root / place.path for place in TREE if place.mode & 0o070)
+    found = {waited_out(path.stat).st_gid for path in open_to_group}
     for gid in sorted(found):
         _check_group(layout, gid, owner)
 
@@ -131,9 +132,9 @@ def complete(layout: Layout) -> None:
         if place.writer == "worker" and not waited_out(path.exists):
             durable.make_directory(path, place.mode)
     with suppress(PermissionError):
-        mode = stat.S_IMODE(layout.workers.stat().st_mode)
+        mode = stat.S_IMODE(waited_out(layout.workers.stat).st_mode)
         if mode | 0o055 != mode:
-            layout.workers.chmod(mode | 0o055)
+            waited_out(lambda: layout.workers.chmod(mode | 0o055))
 
 
 def is_shared(layout: Layout) -> bool:

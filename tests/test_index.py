@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shifter_lite import keys
+from shifter_lite import durable, keys
 from shifter_lite.errors import Damaged, NoStore, NotFound
 from shifter_lite.index import publish, resolve
 from shifter_lite.records import Config, Entry
@@ -255,3 +255,42 @@ def test_a_fence_keeps_every_name(index: Path) -> None:
     publish.publish(index, {"a:1": entry(1)}, store=STORE, mark=MARK, renew=may)
     assert publish.fence(index, store=STORE, mark=MARK) == 3
     assert resolve.lookup(index, "a:1").id == entry(1).id
+
+
+def put(index: Path, name: str) -> None:
+    publish.publish(index, {name: entry(len(name))}, store=STORE, mark=MARK, renew=may)
+
+
+def test_a_slow_publishers_names_are_not_lost_below_the_newest(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "_KEEP_BYTES", 1)
+    others = iter(range(7))
+
+    def slow() -> None:
+        # While it is stopped here, others publish, and remove what it is about to make.
+        for number in others:
+            put(index, f"other:{number}")
+
+    done = publish.publish(index, {"mine:1": entry()}, store=STORE, mark="slow.1.a", renew=slow)
+    assert done.generation == max(resolve.generations(index))
+    assert resolve.lookup(index, "mine:1")
+    assert resolve.lookup(index, "other:6")
+
+
+def test_a_slow_fence_is_above_all_that_is_published(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "_KEEP_BYTES", 1)
+    put(index, "other:0")
+    others = iter(range(1, 8))
+    made = durable.publish
+
+    def slow(data: bytes, target: Path, owner: str, mode: int) -> None:
+        for number in others:
+            put(index, f"other:{number}")
+        made(data, target, owner, mode)
+
+    monkeypatch.setattr(durable, "publish", slow)
+    assert publish.fence(index, store=STORE, mark="slow.1.a") == max(resolve.generations(index))
+    assert resolve.lookup(index, "other:7")

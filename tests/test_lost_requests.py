@@ -241,3 +241,65 @@ def test_what_a_worker_left_that_died_as_it_came_to_life_is_removed(site: Runner
     tried.touch()
     assert site("shifter-worker", "drain").returncode == 0
     assert not tried.exists()
+
+
+def answered(site: Runner, asker: Runner, liar: Liar, image: str) -> tuple[str, str]:
+    """Return how the request of ASKER's for IMAGE ends, as a worker is lied to, and what was left.
+
+    Another worker, which is not lied to, comes after it.
+    """
+    (name,) = spool.ask(site.store, asker.user, [image]).values()
+    liar.to(site)("shifter-worker", "drain")
+    done = site("shifter-worker", "drain")
+    assert done.returncode == 0, done.stderr
+    # What is beside a status goes with it.
+    hidden = [path for path in site.store.rglob(".*") if "status" not in path.parts]
+    places = ("spool/tmp", "spool/new", "spool/work", "workers", "builds")
+    found = [path for place in places for path in (site.store / place).iterdir()]
+    return spool.answer(site.store, name).state, " ".join(map(str, (*hidden, *found)))
+
+
+WORKED_ON = [
+    Lie("unlink", "*/index/*"),
+    Lie("link", "*/index/*"),
+    Lie("link", "*/index/*", "after", errno.EIO),
+    Lie("fsync", "*/index", "before", errno.EIO),
+    Lie("create", "*/index/*", "before", errno.EIO),
+    Lie("readdir", "*/index", "before", errno.ESTALE, most=3),
+    Lie("unlink,rename,link,create,mkdir", "*/images/*", most=6),
+    Lie("unlink,rename,link,create,mkdir", "*/images/*", "after", errno.ETIMEDOUT, most=6),
+    Lie("rename,unlink,create,mkdir", "*/cache/blobs/*", most=6),
+    Lie("rename,unlink,create,mkdir", "*/cache/blobs/*", "after", errno.EIO, most=6),
+    Lie("open,stat,readdir", "*/cache/blobs*", "before", errno.EIO, most=3),
+    Lie("open,flock", "*/locks/*.lock", "before", errno.EIO, most=6),
+    Lie("rename", "*/workers/*", "before", errno.EIO, most=4),
+    Lie("rename", "*/workers/*", most=4),
+    Lie("rename", "*/spool/work/*", most=2),
+    Lie("rename", "*/spool/work/*", "after", errno.EIO, most=2),
+    Lie("rename,open,readdir,stat,fsync", "*/spool/work*", "before", errno.EIO, most=4),
+    Lie("create,unlink,readdir", "*/builds*", "before", errno.EIO, most=3),
+    Lie("unlink", "*/builds/*", most=3),
+]
+
+
+@pytest.mark.parametrize("lie", WORKED_ON, ids=lambda lie: str(lie).strip())
+def test_a_request_is_ready_and_nothing_is_left_whatever_a_worker_is_told(
+    site: Runner, asker: Runner, liar: Liar, image: str, lie: Lie
+) -> None:
+    liar.says(lie)
+    state, left_over = answered(site, asker, liar, image)
+    assert liar.lies()
+    assert (state, left_over) == ("READY", ""), liar.lies()
+    assert asker("shifterimg", "lookup", image).returncode == 0
+
+
+def test_a_filesystem_that_stays_unwell_asks_to_ask_again(
+    site: Runner, asker: Runner, liar: Liar, image: str
+) -> None:
+    liar.says(Lie("fsync", "*/images/*", "before", errno.EIO, most=-1))
+    (name,) = spool.ask(site.store, asker.user, [image]).values()
+    liar.to(site)("shifter-worker", "drain")
+    answer = spool.answer(site.store, name)
+    assert (answer.state, answer.exit_code) == ("FAILURE", 75)
+    assert "filesystem of the store is in trouble" in answer.fact
+    assert asker("shifterimg", "lookup", image).returncode == 66

@@ -691,6 +691,14 @@ def test_who_is_buried_while_it_comes_to_life_is_born_again(
     assert [*layout.locks.iterdir(), *layout.workers.iterdir()] == []
 
 
+def test_a_cancelled_request_that_is_in_no_directory_ends(layout: Layout) -> None:
+    asked = put(layout)
+    (layout.submitted / asked.name).unlink()
+    status.ask_to_stop(layout, asked.name)
+    sweep.sweep(layout)
+    assert status.read(layout, asked.name).state == "CANCELLED"
+
+
 def test_who_ended_and_left_nothing_is_dead_at_once(layout: Layout) -> None:
     assert Census(layout, 60).dead("elsewhere.1.0123abcd") is True
 

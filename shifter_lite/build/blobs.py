@@ -25,6 +25,7 @@ from pathlib import Path
 from threading import Condition, Event, Semaphore, Thread
 from typing import Protocol
 
+from shifter_lite import lost_reply
 from shifter_lite.build.digest import digest_in
 from shifter_lite.build.eviction import Abandoned as Abandoned
 from shifter_lite.build.eviction import Lock as Lock
@@ -32,6 +33,7 @@ from shifter_lite.build.eviction import Room as Room
 from shifter_lite.build.eviction import evict as evict
 from shifter_lite.build.manifest import Descriptor
 from shifter_lite.errors import BadImage, Damaged, RegistryBusy
+from shifter_lite.transient import waited_out
 
 _PIECE = 1 << 18
 # Seconds that a thread which was told to stop has for it, before it is left behind.
@@ -142,8 +144,7 @@ class Blob:
         hashed = hashlib.sha256()
         at = 0
         while (end := self._wait(at)) > at:
-            assert self._file is not None
-            piece = os.pread(self._file.fileno(), min(_PIECE, end - at), at)
+            piece = self._read(min(_PIECE, end - at), at)
             if not piece:
                 raise self.spoilt()
             at += len(piece)
@@ -155,6 +156,10 @@ class Blob:
                 self.check()
             yield piece
         self.check()
+
+    def _read(self, size: int, at: int) -> bytes:
+        assert self._file is not None
+        return _pread(self._file, size, at)
 
     def check(self) -> None:
         """Wait until the blob is there; raises what bringing it, or another, raised."""
@@ -187,7 +192,7 @@ class Blob:
     def remove(self) -> None:
         """Drop the blob from the cache; a part of it is for whoever has its lock."""
         for path in (self.toc, self.path):
-            path.unlink(missing_ok=True)
+            lost_reply.unlink(path)
 
     def give_up(self, lock: Lock) -> None:
         """Drop the blob from the cache, and its part unless another worker has its LOCK."""
@@ -209,7 +214,7 @@ class Blob:
         with suppress(Abandoned):
             if (taken := lock(self.layer.digest)) is not None:
                 with taken:
-                    self.part.unlink(missing_ok=True)
+                    lost_reply.unlink(self.part)
 
     def leave(self) -> None:
         """Say that it was read once more; let go of it if that was the last time."""
@@ -240,7 +245,7 @@ class Blob:
             if not self._found(source, progress):
                 self._news.begin(self)
                 self._begun = True
-                self.path.parent.mkdir(exist_ok=True)
+                waited_out(lambda: self.path.parent.mkdir(exist_ok=True))
                 self._bring_alone(source, lock, progress, stop, room)
         except BadImage as bad:
             error = BadImage(f"layer {self.number} ({self.layer.digest}): {bad}", hint=bad.hint)
@@ -265,7 +270,7 @@ class Blob:
     def _found(self, source: Source, progress: Progress) -> bool:
         """Take the blob from the cache, if it is there and SOURCE has it, too."""
         try:
-            file = FileIO(self.path)
+            file = waited_out(lambda: FileIO(self.path))
         except FileNotFoundError:
             return False
         try:
@@ -277,14 +282,14 @@ class Blob:
             file.close()
             raise
         self._file = file
-        os.utime(file.fileno())
+        waited_out(lambda: os.utime(file.fileno()))
         self._come(self.layer.size, progress)
         return True
 
     def _is_shown(self, file: FileIO, source: Source) -> bool:
         """Return whether SOURCE shows that it has what is in FILE, and that it is the blob."""
         size = self.layer.size
-        if os.fstat(file.fileno()).st_size != size:
+        if waited_out(lambda: os.fstat(file.fileno())).st_size != size:
             return False
         start, sample = _sample(file, size)
         return source.sample(self.layer, start, len(sample)) == sample
@@ -322,7 +327,7 @@ class Blob:
                 raise RegistryBusy("the download was given up", hint="pull again")
             now = time.monotonic()
             # The lock is others' as well: another worker may have brought it without.
-            if now - begun > longest or self.path.exists():
+            if now - begun > longest or waited_out(self.path.exists):
                 raise Abandoned
             if now - since > _RATE_SECONDS:
                 grown = self._part_size()
@@ -333,12 +338,13 @@ class Blob:
 
     def _part_size(self) -> int:
         try:
-            return self.part.stat().st_size
+            return waited_out(self.part.stat).st_size
         except FileNotFoundError:
             return 0
 
     def _download(self, source: Source, progress: Progress, room: Room) -> None:
-        self._file = FileIO(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._file = FileIO(waited_out(lambda: os.open(self.part, flags, 0o644)), "r+")
         left, due = self.layer.size, 0
 
         def come(size: int) -> None:
@@ -354,13 +360,17 @@ class Blob:
             _Download(self.layer, self._file, come).run(source)
         except (BadImage, Damaged, OSError):
             # Of the last, the most likely is no room, which a part takes from others.
-            self.part.unlink(missing_ok=True)
+            lost_reply.discard(self.part)
             raise
         except BaseException:
             if self._is_own:
-                self.part.unlink(missing_ok=True)
+                lost_reply.discard(self.part)
             raise
-        self.part.rename(self.path)
+        lost_reply.rename(self.part, self.path)
+
+
+def _pread(file: FileIO, size: int, at: int) -> bytes:
+    return waited_out(lambda: os.pread(file.fileno(), size, at))
 
 
 def _sample(file: FileIO, size: int) -> tuple[int, bytes]:
@@ -368,7 +378,7 @@ def _sample(file: FileIO, size: int) -> tuple[int, bytes]:
     found, last = [], max(0, size - _SAMPLE_BYTES)
     for _ in range(_SAMPLES):
         start = _chance.randint(min(1, last), last)
-        data = os.pread(file.fileno(), _SAMPLE_BYTES, start)
+        data = _pread(file, _SAMPLE_BYTES, start)
         found.append((len(zlib.compress(data)), start, data))
     _, start, data = max(found)
     return start, data

@@ -15,6 +15,7 @@ from functools import partial
 from io import FileIO
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from shifter_lite import lost_reply
 from shifter_lite.build import elf, sparse, tar, toc
 from shifter_lite.build.ahead import ahead
 from shifter_lite.build.blobs import Blob
@@ -31,6 +32,7 @@ from shifter_lite.build.tree import File, nodes
 from shifter_lite.build.zstd import Block, Compressor
 from shifter_lite.config import Limits, Site
 from shifter_lite.errors import BadImage
+from shifter_lite.transient import waited_out
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -93,7 +95,7 @@ class Conversion:
             with closing(ahead(_hashing(inflated, hashed))) as pieces:
                 table, found = self._take_new(blob, tar.Stream(pieces), hashed, held)
         if found != diff_id:
-            blob.toc.unlink(missing_ok=True)
+            lost_reply.unlink(blob.toc)
             # Not which it has: the cache may have it of another user.
             raise BadImage(f"its content has another digest, not the diff_id {diff_id}")
         return table
@@ -107,7 +109,7 @@ class Conversion:
         self, blob: Blob, stream: tar.Stream, hashed: Hash, held: ExitStack
     ) -> tuple[BinaryIO, str]:
         """Take every member of BLOB; return a table of them, and what HASHED has in the end."""
-        blob.path.parent.mkdir(exist_ok=True)
+        waited_out(lambda: blob.path.parent.mkdir(exist_ok=True))
         part = blob.toc.with_name(f".{blob.toc.name}.{self._mark}")
         with toc.writing(part, blob.toc, blob.layer.digest) as table:
             for member in tar.members(stream):
@@ -115,7 +117,7 @@ class Conversion:
                 self._take(stream, member)
             stream.drain()
             table.diff_id = digest_in(hashed)
-            made = held.enter_context(part.open("rb", buffering=1 << 18))
+            made = held.enter_context(waited_out(lambda: part.open("rb", buffering=1 << 18)))
         return made, table.diff_id
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:

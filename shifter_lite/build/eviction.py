@@ -6,14 +6,14 @@ order of the files' own times matters, and never a clock of ours, which may be a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock as Mutex
 
-from shifter_lite import logs
+from shifter_lite import logs, lost_reply
+from shifter_lite.transient import waited_out
 
 # Takes what keeps others from the blob with this digest, or returns None if another has it;
 # raises Abandoned if nobody who lives has it.
@@ -87,9 +87,9 @@ def used(cache: Path) -> int:
 
 
 def _files(cache: Path) -> Iterator[_File]:
-    for path in cache.glob("??/*"):
+    for path in waited_out(lambda: list(cache.glob("??/*"))):
         with suppress(FileNotFoundError):
-            status = path.stat()
+            status = waited_out(path.stat)
             if not _is_table(path) or _is_alone(path):
                 table = _size(path.with_suffix(".toc")) if not path.suffix else 0
                 yield _File(status.st_mtime, status.st_size + table, path)
@@ -101,12 +101,12 @@ def _is_table(path: Path) -> bool:
 
 def _is_alone(path: Path) -> bool:
     """Return whether PATH is a table of contents whose layer is gone."""
-    return _is_table(path) and not path.with_suffix("").exists()
+    return _is_table(path) and not waited_out(path.with_suffix("").exists)
 
 
 def _remove_table(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        lost_reply.unlink(path)
     except OSError as error:
         # Another account's, as above.
         logs.warning("a table of contents cannot be removed", reason=error)
@@ -118,19 +118,19 @@ def _drop(path: Path, lock: Lock | None) -> bool:
         # Of a worker that lives, or else for whoever buries it.
         return False
     if path.suffix != ".part":
-        path.with_suffix(".toc").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        lost_reply.unlink(path.with_suffix(".toc"))
+        lost_reply.unlink(path)
         return True
     with suppress(Abandoned):
         if lock and (taken := lock(f"sha256:{path.stem}")) is not None:
             with taken:
-                path.unlink(missing_ok=True)
+                lost_reply.unlink(path)
             return True
     return False
 
 
 def _size(path: Path) -> int:
     try:
-        return os.stat(path).st_size
+        return waited_out(path.stat).st_size
     except FileNotFoundError:
         return 0

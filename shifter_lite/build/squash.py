@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from shifter_lite import durable
+from shifter_lite import durable, lost_reply
 from shifter_lite.build import press, squashfs
 from shifter_lite.build.convert import Converted
 from shifter_lite.build.keep import read_small
@@ -52,10 +52,10 @@ def unfinished(images: Path, mark: str) -> Iterator[FileIO]:
     """Yield a new file under IMAGES, whose name holds MARK; it is gone in the end."""
     path = images / f".building.{mark}"
     try:
-        with path.open("x+b", buffering=0) as file:
+        with FileIO(path, "r+b", opener=lambda *_: lost_reply.create(path)) as file:
             yield file
     finally:
-        path.unlink(missing_ok=True)
+        lost_reply.discard(path)
 
 
 def finish(file: FileIO, made: Converted, content: Content, compressor: Compressor) -> Image:

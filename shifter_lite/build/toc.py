@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
+from shifter_lite import lost_reply
 from shifter_lite.build.sparse import Segments
 from shifter_lite.build.tar import Member
 from shifter_lite.errors import Damaged
+from shifter_lite.transient import waited_out
 
 _MAGIC = b"shifter-lite toc 5\n"
 _RECORD = struct.Struct("<BHqQQQIIII")
@@ -75,22 +77,23 @@ def _last(count: int, diff_id: bytes, crc: int) -> bytes:
 def writing(unfinished: Path, path: Path, digest: str) -> Iterator[Table]:
     """Yield a table for the blob with DIGEST, which in the end is PATH; before, UNFINISHED."""
     try:
-        with unfinished.open("xb", buffering=1 << 16) as file:
+        fd = lost_reply.create(unfinished)
+        with open(fd, "wb", buffering=1 << 16) as file:
             table = Table(file)
             file.write(_MAGIC + digest.encode() + b"\n" + bytes(_DIGEST_LENGTH) + b"\n")
             yield table
             table.end()
             file.seek(len(_MAGIC) + _DIGEST_LENGTH + 1)
             file.write(table.diff_id.encode())
-        unfinished.rename(path)
+        lost_reply.rename(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        lost_reply.discard(unfinished)
 
 
 def opened(path: Path) -> BinaryIO | None:
     """Open the table at PATH, or return None if there is none; others may remove it then."""
     try:
-        return path.open("rb", buffering=1 << 18)
+        return waited_out(lambda: path.open("rb", buffering=1 << 18))
     except FileNotFoundError:
         return None
 

@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from shifter_lite import durable
+from shifter_lite import durable, logs, lost_reply
 from shifter_lite.index import cdb
 from shifter_lite.index.resolve import META, generation_name, generations, newest
 from shifter_lite.records import Entry, seal
+from shifter_lite.transient import waited_out
 
 # A reader may still be opening a generation that it listed a while ago: the
 # longest cache of a directory (60 s on NFS) and the start of a large job.  And on GlusterFS
@@ -94,9 +95,7 @@ def _change(
 ) -> Published:
     """Publish what CHANGED makes of the newest generation, unless that is the same."""
     while True:
-        with newest(index) as opened:
-            generation = opened.generation if opened else 0
-            items = dict(opened.items()) if opened else {}
+        generation, items = waited_out(lambda: _read_newest(index))
         renew()
         new = changed(items)
         if new == items:
@@ -112,22 +111,46 @@ def fence(index: Path, *, store: str, mark: str) -> int:
     and to ask whether he may.
     """
     while True:
-        with newest(index) as opened:
-            generation = opened.generation if opened else 0
-            items = dict(opened.items()) if opened else {}
+        generation, items = waited_out(lambda: _read_newest(index))
         if _publish(index, items, generation + 1, store, mark):
             return generation + 1
 
 
+def _read_newest(index: Path) -> tuple[int, Items]:
+    with newest(index) as opened:
+        return (opened.generation, dict(opened.items())) if opened else (0, {})
+
+
 def _publish(index: Path, items: Mapping[bytes, bytes], number: int, store: str, mark: str) -> bool:
-    """Publish ITEMS as generation NUMBER; return False if somebody else has."""
-    path = index / generation_name(number)
+    """Publish ITEMS as generation NUMBER; return False if it is not the newest then.
+
+    The name is exclusive only as long as it is there: whoever is slow may find it free again, as
+    others have published it, and more after it, and removed it.
+    """
+    path, data = index / generation_name(number), _encode(items, number, store)
     try:
-        durable.publish(_encode(items, number, store), path, mark, 0o644)
+        durable.publish(data, path, mark, 0o644)
     except FileExistsError:
         return False
-    _prune(index, path)
+    except OSError as error:
+        if not _is_visible(path, data):
+            raise
+        # All see it.  What a power loss would do to it is not known.
+        logs.warning("published, but perhaps not for good", generation=number, reason=error)
+    if max(generations(index), default=number) > number:
+        return False
+    try:
+        _prune(index, path)
+    except OSError as error:
+        logs.warning("old generations of the index stay for now", reason=error)
     return True
+
+
+def _is_visible(path: Path, data: bytes) -> bool:
+    """Return whether the file PATH is there, and holds DATA."""
+    with suppress(OSError):
+        return waited_out(path.read_bytes) == data
+    return False
 
 
 def _same(items: Mapping[bytes, bytes], key: bytes, new: Entry) -> bool:
@@ -157,13 +180,13 @@ def _prune(index: Path, newest: Path) -> None:
     """Remove generations that no reader can still be about to open; NEWEST was just made."""
     kept = 0
     # By the filesystem's own time where it has one: our clock may be wrong by more than that.
-    now = newest.stat().st_mtime
+    now = waited_out(newest.stat).st_mtime
     for place, number in enumerate(generations(index)):
         path = index / generation_name(number)
         # Another publisher may be pruning too.
         with suppress(FileNotFoundError):
-            status = path.stat()
+            status = waited_out(path.stat)
             kept += status.st_size
             old = now - status.st_mtime > _KEEP_SECONDS or kept > _KEEP_BYTES
             if place >= _KEEP_COUNT and old:
-                path.unlink()
+                lost_reply.unlink(path)

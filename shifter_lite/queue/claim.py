@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shifter_lite import durable
+from shifter_lite import durable, lost_reply
 from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
 from shifter_lite.queue import modes
@@ -96,8 +96,8 @@ def claim(
         (layout.submitted / name).rename(path)
     except OSError as error:
         if error.errno in _LOST:
-            # On NFS the answer to a rename that was done may get lost.
-            if not path.exists():
+            # The answer to a rename that was done may get lost.
+            if not lost_reply.is_there(path):
                 return None
         elif _is_immovable(layout.submitted / name):
             return _quarantine(layout, name, _immovable(name, error))
@@ -253,12 +253,9 @@ def _answered(path: Path, place: Path, name: str) -> Path:
 
 def _move(path: Path, target: Path) -> None:
     try:
-        path.rename(target)
-    except OSError as error:
-        if error.errno not in _LOST:
-            raise
-        if not target.exists():
-            raise Lost(str(path)) from error
+        lost_reply.rename(path, target)
+    except FileNotFoundError as error:
+        raise Lost(str(path)) from error
 
 
 def _put_back(layout: Layout, path: Path, name: str) -> None:

@@ -93,14 +93,19 @@ def _sweep_statuses(layout: Layout, unread: float, until: float) -> None:
 
 
 def _end(layout: Layout, name: str) -> None:
-    """Tell the owner of the request NAME that it was answered, if a power loss took the answer."""
-    if not claim.was_answered(layout, name):
-        return
+    """Tell the owner of the request NAME its end, if that was lost, as by a power failure.
+
+    A request that is in no directory, and is to be cancelled, was withdrawn by a client that
+    did not hear of it.
+    """
     # Nobody else: he could make such a directory once its owner has removed his.
     reporter = statuses.Reporter(layout, name, int(name.split("-")[1]))
     newest = reporter.newest()
     if newest is None or not newest.ended:
-        reporter(_lost(good=claim.was_done(layout, name)))
+        if claim.was_answered(layout, name):
+            reporter(_lost(good=claim.was_done(layout, name)))
+        elif reporter.cancelled():
+            reporter(Status(state="CANCELLED"))
     reporter.close()
 
 
