@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from shifter_lite import keys
 from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
 from shifter_lite.queue import status
@@ -20,7 +21,7 @@ from shifter_lite.request import Status, request_uid
 _SETTLED = re.compile(
     r"store\.json|spool/(done|failed)/\d{8}/[^/.]+|images/[0-9a-f]{2}/[0-9a-f]{64}\.(squashfs|json)"
     r"|index/images\.\d{10}\.cdb|cache/blobs/[0-9a-f]{2}/[0-9a-f]{64}(\.toc)?"
-    r"|locks/publish\.lock|locks/blob\.[0-9a-f]{3}\.lock"
+    r"|confirmed/[0-9a-f]{32}|locks/publish\.lock|locks/blob\.[0-9a-f]{3}\.lock"
 )
 
 
@@ -48,7 +49,8 @@ def _generation(store: Path, path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         index = resolve.Index(file.fileno(), number)
         assert dict(index.meta())["generation"] == str(number), path
-        items = {key: value for key, value in index.items() if key != resolve.META}
+        no_names = (resolve.META, keys.ALL_SAY_PLATFORMS)
+        items = {key: value for key, value in index.items() if key not in no_names}
     layout, found = Layout(store), {}
     assert _is_for_all(path), path
     for key, value in items.items():
