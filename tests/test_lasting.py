@@ -11,12 +11,12 @@ import pytest
 
 from shifter_lite import store as stores
 from shifter_lite.layout import Layout
-from shifter_lite.queue import sweep
+from shifter_lite.queue import status, sweep
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Rejected
 from shifter_lite.queue.turns import Fairness
 from shifter_lite.queue.worker import Worker
-from shifter_lite.request import day
+from shifter_lite.request import Status, day
 from tests.conftest import Runner, installed
 from tests.helpers import images
 from tests.test_queue import put
@@ -114,6 +114,25 @@ def test_one_that_is_rejected_among_equals_is_told_so(layout: Layout, worker: Wo
     assert isinstance(rejected, Rejected)
     assert rejected.name == names[1]
     assert list(worker.rejections()) == []
+
+
+def test_equal_requests_that_come_during_a_build_are_answered_with_it(
+    layout: Layout, worker: Worker
+) -> None:
+    first = put(layout)
+    (batch,) = taken(worker)
+    batch.report(Status(state="PULLING"))
+    later = [put(layout) for _ in range(3)]
+    other = put(layout, "debian:13")
+    assert [each.request for each in taken(worker)] == [other]
+    assert {each.name for each in batch.requests} == {each.name for each in [first, *later]}
+    assert status.read(layout, later[0].name).state == "PULLING"
+    batch.end(Status(state="READY"))
+    worker.leave(batch)
+    for each in (first, *later):
+        assert status.read(layout, each.name).state == "READY"
+    # What comes after the end is asked anew.
+    assert put(layout) in [each.request for each in taken(worker)]
 
 
 # ------------------------------------------------------------------------------------- clocks

@@ -27,6 +27,8 @@ _TOLD_AT_ONCE = 4
 _ASKED_AT_ONCE = 30
 # Disks and servers make many things last in the time that one takes them.
 _THREADS = 16
+# What is asked for so much later may mean another image, and is asked of the registry anew.
+_JOINING_SECONDS = 60.0
 # So long it is tried to tell the end.  Its owner may have made it impossible, as by a quota.
 _END_SECONDS = 3600.0
 
@@ -71,6 +73,28 @@ class Batch:
         self._tried_until = float("inf")
         self._next_report = 0.0
         self._asked = 0
+        self._began = time.monotonic()
+
+    def join(self, claim: Claim, listener: Report | None = None) -> bool:
+        """Answer CLAIM as well, which asks for the same; return False if it comes too late.
+
+        LISTENER is as above, if there is none yet.
+        """
+        with self._mutex:
+            is_late = time.monotonic() - self._began > _JOINING_SECONDS
+            if is_late or self.has_end or not self._members:
+                return False
+            member = _Member(claim)
+            self._members.append(member)
+            self.names |= {claim.request.name}
+            self._listener = self._listener or listener
+            newest = member.reporter.newest()
+            if newest is not None and newest.ended:
+                # By a worker before us, which died then.
+                settle(self._layout, self._end(member, good=newest.state == "READY"))
+            else:
+                member.tell(self._newest)
+        return True
 
     @property
     def requests(self) -> list[Request]:

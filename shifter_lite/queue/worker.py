@@ -132,12 +132,27 @@ class Worker:
                 continue
             if isinstance(first, Rejected):
                 return first
+            if self._joins(first, listener):
+                self.backlog.served(names[0])
+                continue
             if self._is_too_much(first):
                 first.hand_back()
                 return None
             self.backlog.served(names[0])
             return self._batch(first, names[1:], listener)
         return None
+
+    def _joins(self, ours: Claim, listener: Listener | None) -> bool:
+        """Return whether OURS is answered with a batch that is under way and wants the same.
+
+        Each batch asks the registry, which counts that.
+        """
+        # Who insists is told what the registry says now.
+        asked = None if ours.request.refresh else wish(ours.request)
+        heard = listener(ours.request) if listener else None
+        return asked is not None and any(
+            wish(batch.request) == asked and batch.join(ours, heard) for batch in self._batches
+        )
 
     def _claim_or_put_off(self, name: str) -> Claim | Rejected | None:
         """Claim NAME; if the filesystem has trouble, let others be claimed, and it another time."""
