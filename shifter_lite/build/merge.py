@@ -71,7 +71,7 @@ class Tree:
         layer = _Layer(self)
         try:
             if not plain:
-                layer.delete(members())
+                layer.delete(members)
             layer.add(members())
         except BadImage as error:
             raise BadImage(f"layer {self._layers}: {error}", hint=error.hint) from error
@@ -127,22 +127,54 @@ class _Layer:
         self._below: dict[bytes, Node] = {}
         self._begun = tree.files
         self._bare: set[Node] = set()
+        # Links that are not followed any more.
+        self._replaced: set[tuple[Directory, bytes]] = set()
 
-    def delete(self, members: Iterable[Member]) -> None:
+    def delete(self, members: Members) -> None:
         """Apply the whiteouts, once hard links to what they may delete are looked up."""
         whiteouts: list[list[bytes]] = []
-        for member in members:
+        for member in members():
             # Whatever its type: aufs had its whiteouts as hard links to one file.
-            if _WHITEOUT in member.name:
-                parts = _components(member.name, member.name)
-                if parts and parts[-1].startswith(_WHITEOUT):
-                    _check_whiteout(parts[-1], member)
-                    whiteouts.append(parts)
-                    continue
-            if member.type == tar.LINK:
+            if parts := _whiteout(member):
+                _check_whiteout(parts[-1], member)
+                whiteouts.append(parts)
+            elif member.type == tar.LINK:
                 self._remember(_components(member.link, member.name))
+        if any(self._is_behind_a_link(parts[:-1]) for parts in whiteouts):
+            self._find_replaced(members())
         for parts in whiteouts:
             self._delete(parts[:-1], parts[-1])
+        self._replaced.clear()
+
+    def _is_behind_a_link(self, parents: list[bytes]) -> bool:
+        with suppress(BadImage):
+            return self._walk(parents)[2]
+        return False
+
+    def _find_replaced(self, members: Iterable[Member]) -> None:
+        """Find the links below that an entry of this layer takes the place of.
+
+        What is below such a name is the layer's own: no whiteout there is about the link's target.
+        """
+        own = [
+            parts
+            for member in members
+            if not _whiteout(member)
+            and (parts := _components(member.name, member.name))
+            and self._link_at(parts)
+        ]
+        # What is below a link that is replaced replaces nothing behind it.
+        for parts in sorted(own, key=len):
+            if place := self._link_at(parts):
+                self._replaced.add(place)
+
+    def _link_at(self, parts: list[bytes]) -> tuple[Directory, bytes] | None:
+        """Return the place of the symbolic link at PARTS; None if there is none."""
+        with suppress(BadImage):
+            directory, missing, _ = self._walk(parts[:-1])
+            if not missing and isinstance(directory.children.get(parts[-1]), Symlink):
+                return directory, parts[-1]
+        return None
 
     def file(self, parts: Sequence[bytes]) -> File | None:
         """Return the file that opening PARTS would open, or None."""
@@ -278,6 +310,11 @@ class _Layer:
         """Return whether NODE, no directory, came with this layer."""
         return node in self._bare or (isinstance(node, File) and node.content >= self._begun)
 
+    def _reached(self, directory: Directory, name: bytes) -> Node | None:
+        if self._replaced and (directory, name) in self._replaced:
+            return None
+        return directory.children.get(name)
+
     def _walk(self, parts: Sequence[bytes]) -> tuple[Directory, list[bytes], bool]:
         """Follow PARTS from the root, as if chrooted.
 
@@ -296,7 +333,7 @@ class _Layer:
                 else:
                     del path[max(1, len(path) - 1) :]
                 continue
-            node = None if missing else path[-1].children.get(part)
+            node = None if missing else self._reached(path[-1], part)
             if isinstance(node, Symlink):
                 followed += 1
                 steps += len(node.target)
@@ -328,6 +365,14 @@ def _components(name: bytes, what: bytes) -> list[bytes]:
         if b"\0" in part:
             raise BadImage(f"{shown(what)} has a name with a NUL")
     return parts
+
+
+def _whiteout(member: Member) -> list[bytes]:
+    """Return the components of the name of MEMBER if that is a whiteout's, else none."""
+    if _WHITEOUT not in member.name:
+        return []
+    parts = _components(member.name, member.name)
+    return parts if parts and parts[-1].startswith(_WHITEOUT) else []
 
 
 def _check_whiteout(name: bytes, member: Member) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tests.corpus.case import BAKED, Is, Tree
@@ -41,8 +42,9 @@ def model(layers: Sequence[Sequence[Entry]]) -> Tree:
     found: _Found = {}
     for number, layer in enumerate(layers):
         below = dict(found)
+        reached = _without_replaced_links(found, layer)
         for entry in layer:
-            _delete(found, entry)
+            _delete(found, reached, entry)
         for entry in layer:
             if not _base(entry).startswith(".wh."):
                 _put(found, below, number, entry)
@@ -86,12 +88,24 @@ def _within(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
 
 
-def _delete(found: _Found, entry: Entry) -> None:
-    """Delete what ENTRY, if it is a whiteout, is about."""
+def _without_replaced_links(found: _Found, layer: Sequence[Entry]) -> _Found:
+    """Return FOUND without the links that entries of LAYER take the places of."""
+    left = dict(found)
+    for entry in sorted(layer, key=lambda each: _path(each.name).count("/")):
+        with suppress(Refused):
+            place = _within(_directory_of(left, _path(entry.name)), _base(entry))
+            is_link = place in left and left[place].what.kind == "symlink"
+            if is_link and not _base(entry).startswith(".wh."):
+                del left[place]
+    return left
+
+
+def _delete(found: _Found, reached: _Found, entry: Entry) -> None:
+    """Delete what ENTRY, if it is a whiteout, is about; it leads only over what is REACHED."""
     base = _base(entry)
     if not base.startswith(".wh."):
         return
-    parent = _directory_of(found, _path(entry.name))
+    parent = _directory_of(reached, _path(entry.name))
     if base == ".wh..wh..opq":
         gone = [path for path in found if _is_below(path, parent)]
     else:

@@ -60,6 +60,55 @@ _TYPES = [
     ),
 ]
 
+_LINKED = [directory("r"), file("r/o", b"o"), symlink("s", "r")]
+_KEPT = {"r": is_directory(), "r/o": is_file(b"o"), "s": is_directory()}
+_NEW = {**_KEPT, "s/n": is_file(b"n")}
+
+_REPLACED = [
+    holds(
+        "an opaque mark below a directory that replaces a link leaves the link's target",
+        _LINKED,
+        [directory("s"), opaque("s"), file("s/n", b"n")],
+        tree=_NEW,
+    ),
+    holds(
+        "nor does it matter that the mark stands before the directory",
+        _LINKED,
+        [opaque("s"), file("s/n", b"n"), directory("s")],
+        tree=_KEPT | {"r/n": is_file(b"n")},
+    ),
+    holds(
+        "a whiteout below a directory that replaces a link leaves the link's target",
+        _LINKED,
+        [whiteout("s/o"), directory("s"), file("s/n", b"n")],
+        tree=_NEW,
+    ),
+    holds(
+        "a whiteout below a file that replaces a link leaves the link's target",
+        _LINKED,
+        [whiteout("s/o"), file("s", b"s")],
+        tree={**_KEPT, "s": is_file(b"s")},
+    ),
+    holds(
+        "a mark below a name in a link's target that is replaced leaves what that leads to",
+        [*_LINKED, directory("d"), symlink("d/s", "../r"), symlink("e", "d")],
+        [opaque("e/s"), directory("d/s")],
+        tree={
+            **_KEPT,
+            "s": is_symlink(b"r"),
+            "d": is_directory(),
+            "d/s": is_directory(),
+            "e": is_symlink(b"d"),
+        },
+    ),
+    holds(
+        "a whiteout below a link that stays is about the link's target",
+        _LINKED,
+        [whiteout("s/o"), file("t", b"t")],
+        tree={"r": is_directory(), "s": is_symlink(b"r"), "t": is_file(b"t")},
+    ),
+]
+
 _PLACES = [
     holds("a whiteout of nothing deletes nothing", [*_LOWER[1:], whiteout("a")], tree=_B),
     holds("a whiteout in the lowest layer deletes nothing", [*_LOWER[1:], whiteout("b")], tree=_B),
@@ -326,4 +375,4 @@ _AUFS = [
     ),
 ]
 
-CASES: list[Case] = [*_TYPES, *_PLACES, *_THROUGH_LINKS, *_NAMES, *_AUFS]
+CASES: list[Case] = [*_TYPES, *_REPLACED, *_PLACES, *_THROUGH_LINKS, *_NAMES, *_AUFS]
