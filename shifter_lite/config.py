@@ -44,6 +44,8 @@ _LOWEST = {
     "executor.minutes": 1,
     "executor.poll_seconds": 0.1,
     "lease_seconds": 6,
+    "limits.build_seconds": 1,
+    "limits.memory_bytes": 1 << 27,
     "poll_seconds": 0.01,
     "queue.waiting_per_user": 1,
 }
@@ -76,12 +78,19 @@ class Limits:
 
     Every field is a key of the table ``limits``.  ``layers`` and ``entries`` are numbers;
     ``bytes`` counts all layers uncompressed, and again all files; ``file_bytes`` is of one file.
+    ``tree_bytes`` counts what is held in memory: names, links and attributes, and 512 bytes more
+    for each entry.
+    ``memory_bytes`` is what a build on the worker's own node may have, and ``build_seconds`` how
+    long it may take.
     """
 
     layers: int = 500
     entries: int = 5_000_000
     bytes: int = 1 << 40
     file_bytes: int = 1 << 39
+    tree_bytes: int = 3 << 30
+    memory_bytes: int = 4 << 30
+    build_seconds: int = 4 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +125,14 @@ class Queue:
     """Whose turn it is, and how many may ask.
 
     Every field is a key of the table ``queue``.  Requests of ``admins``, login names or uids, go
-    first.  At most ``running`` builds are under way at a time, and of one user at most
-    ``running_per_user``; 0 is no limit.  Of one user's requests at most ``waiting_per_user``
-    may wait; more are refused.
+    first.  At most ``running`` builds are under way at a time; of one user, on a store of many,
+    at most ``running_per_user``; 0 is no limit.  Of one user's requests at most
+    ``waiting_per_user`` may wait; more are refused.
     """
 
     admins: tuple[str, ...] = ()
     running: int = 0
-    running_per_user: int = 0
+    running_per_user: int = 4
     waiting_per_user: int = 100_000
 
 
@@ -131,8 +140,10 @@ class Queue:
 class Executor:
     """Where images are built; every field is a key of the table ``executor``.
 
-    ``kind`` is ``local``, on the worker's own node, or ``slurm``, each as a batch job, of which a
-    worker has at most ``jobs`` at a time.  ``partition``, ``account``, ``minutes``, ``cpus``,
+    ``kind`` is ``local``, on the worker's own node, of which a worker has at most ``builds`` at a
+    time (0: one for each processor, at least 2 and at most 8), or ``slurm``, each as a batch job,
+    of which it has at most ``jobs``.  On a store of many users one of these is always for others
+    than the user who has all the rest.  ``partition``, ``account``, ``minutes``, ``cpus``,
     ``memory`` (like ``8G``) and ``extra``, further options of sbatch without their dashes, are
     what a job asks for; empty ones are for Slurm to choose.  Every ``poll_seconds`` Slurm is asked
     which jobs have ended; for ``patience_seconds`` a request
@@ -140,6 +151,7 @@ class Executor:
     """
 
     kind: str = "local"
+    builds: int = 0
     jobs: int = 4
     partition: str = ""
     account: str = ""

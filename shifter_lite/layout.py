@@ -38,6 +38,7 @@ TREE = (
     ),
     Place("workers", 0o755, "worker", "WORKER.NNNNNNNNNN: heartbeats, for all to see"),
     Place("builds", 0o750, "worker", "KEY.WORKER: which image is being built, and by whom"),
+    Place("deaths", 0o750, "worker", "NAME.BUILD: a build for NAME that ended without a result"),
     Place("jobs", 0o700, "worker", "WORKER.NONCE: what a worker and its batch job tell each other"),
     Place("locks", 0o750, "worker", "lock files; never the locked thing itself"),
 )
@@ -113,6 +114,11 @@ class Layout:
     def builds(self) -> Path:
         """What is being built."""
         return self.root / "builds"
+
+    @property
+    def deaths(self) -> Path:
+        """Which builds have died, and for which requests."""
+        return self.root / "deaths"
 
     @property
     def jobs(self) -> Path:

@@ -9,11 +9,12 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from threading import Lock
+from typing import Protocol
 
 from shifter_lite import durable, identity, keys, logs, platforms, store
 from shifter_lite.build import blobs, convert, local, squash
@@ -27,6 +28,7 @@ from shifter_lite.index.upgrade import with_platforms
 from shifter_lite.layout import Layout
 from shifter_lite.logins import FindLogin
 from shifter_lite.queue import locks, marks
+from shifter_lite.queue.presence import Census
 from shifter_lite.queue.worker import Worker
 from shifter_lite.records import Content, Entry, Image
 from shifter_lite.request import Request, Status
@@ -42,28 +44,55 @@ _PUBLISH_SECONDS = 10.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What a worker works with: one store, how the site wants it, and a compressor.
+class Builder(Protocol):
+    """The worker for whom something is built.
 
-    ``logins`` are those of the user who works for himself.
+    ``mark`` ends the names of the files that only this build uses: of each build of a worker it
+    is another one.
+    """
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+
+    @property
+    def mark(self) -> str:
+        """What ends the names of unfinished files."""
+
+    @property
+    def census(self) -> Census:
+        """What is known of other workers."""
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What an image is built with: one store, how the site wants it, and a compressor.
+
+    ``worker`` is for whom; ``logins`` are those of the user who works for himself.
     """
 
     layout: Layout
     store: str
     site: Site
     compressor: Compressor
-    worker: Worker
+    worker: Builder
     logins: FindLogin | None = None
 
 
-def own_logins(bench: Bench, request: Request) -> FindLogin | None:
+@dataclass(frozen=True)
+class Bench(BuildContext):
+    """What a worker works with: that, and itself."""
+
+    worker: Worker
+
+
+def own_logins(bench: BuildContext, request: Request) -> FindLogin | None:
     """Return the user's own logins, if REQUEST is his."""
     return bench.logins if request.uid == os.geteuid() else None
 
 
 @contextmanager
-def opened(bench: Bench, request: Request) -> Iterator[Source]:
+def opened(bench: BuildContext, request: Request) -> Iterator[Source]:
     """Yield where the image is that REQUEST asks for; raises NotFound, Denied or BadImage."""
     if not request.path:
         shared = store.is_shared(bench.layout)
@@ -105,12 +134,12 @@ def check_digest(request: Request, manifest: Manifest) -> None:
         raise BadImage(f"the image has the digest {manifest.digest}, not {wanted}")
 
 
-def platform_of(bench: Bench, request: Request) -> str:
+def platform_of(bench: BuildContext, request: Request) -> str:
     """Return the platform that REQUEST is for."""
     return request.platform or bench.site.platform
 
 
-def choose(bench: Bench, request: Request, source: Source) -> Manifest:
+def choose(bench: BuildContext, request: Request, source: Source) -> Manifest:
     """Return the manifest of what REQUEST asks SOURCE for, and which nodes would be given it.
 
     Raises what ``source.manifest`` does, or BadImage if REQUEST asks for another digest.
@@ -127,14 +156,12 @@ def choose(bench: Bench, request: Request, source: Source) -> Manifest:
     return replace(manifest, suits=tuple(suits))
 
 
-def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
-    """Return the image that MANIFEST of SOURCE would become, if the store has it.
+def find(bench: Bench, manifest: Manifest, recipe: str = "") -> Image | None:
+    """Return the image that MANIFEST would become by RECIPE, else by ours, if the store has it.
 
     Raises BadImage if it is made for another platform.
     """
-    recipe = squash.recipe(bench.compressor, bench.site.policy)
-    if isinstance(source, local.Squashfs):
-        recipe = source.recipe
+    recipe = recipe or squash.recipe(bench.compressor, bench.site.policy)
     with resolve.newest(bench.layout.index) as index:
         entry = index.find(_built_key(manifest.digest, recipe)) if index else None
     if entry is None or not durable.has_size(bench.layout.image(entry.id), entry.size):
@@ -145,10 +172,15 @@ def find(bench: Bench, manifest: Manifest, source: Source) -> Image | None:
 
 
 @contextmanager
-def building(bench: Bench, request: Request, manifest: Manifest) -> Iterator[None]:
-    """Be the only one meanwhile who builds the image of MANIFEST for REQUEST; raises Elsewhere."""
-    key = build_key(bench, request, manifest)
-    with marks.building(bench.layout, key, bench.worker.name, bench.worker.census):
+def building(
+    bench: Bench, request: Request, manifest: Manifest, names: Collection[str] = ()
+) -> Iterator[None]:
+    """Be the only one meanwhile who builds the image of MANIFEST for REQUEST; raises Elsewhere.
+
+    NAMES are those of the requests that it is for, if it endangers the worker.
+    """
+    key, worker = build_key(bench, request, manifest), bench.worker
+    with marks.building(bench.layout, key, worker.name, worker.census, names):
         yield
 
 
@@ -192,7 +224,7 @@ def _built_key(digest: str, recipe: str) -> str:
     return f"\0built:{digest}:{recipe}"
 
 
-def _content(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
+def _content(bench: BuildContext, manifest: Manifest, config: ImageConfig) -> Content:
     """Return what the image will be, by which it describes itself."""
     return Content(
         digest=manifest.digest,
@@ -204,7 +236,7 @@ def _content(bench: Bench, manifest: Manifest, config: ImageConfig) -> Content:
 
 
 def make_image(
-    bench: Bench,
+    bench: BuildContext,
     source: Registry | local.Stored,
     manifest: Manifest,
     config: ImageConfig,
@@ -228,7 +260,7 @@ def make_image(
 
 
 def _make_anywhere(
-    bench: Bench,
+    bench: BuildContext,
     source: Registry | local.Stored,
     manifest: Manifest,
     config: ImageConfig,
@@ -248,7 +280,7 @@ def _make_anywhere(
 
 
 def _make(
-    bench: Bench,
+    bench: BuildContext,
     source: Registry | local.Stored,
     at_once: int,
     manifest: Manifest,
@@ -269,7 +301,7 @@ def _make(
         return _make_once(bench, again, at_once, manifest, config, report, limit)
 
 
-def _has_made_room(bench: Bench, error: OSError) -> bool:
+def _has_made_room(bench: BuildContext, error: OSError) -> bool:
     """Return whether it is worth to try again after ERROR, as the store has more room than before.
 
     The cache is there to save time, and must not be what stands in the way.
@@ -282,7 +314,7 @@ def _has_made_room(bench: Bench, error: OSError) -> bool:
 
 
 def _make_once(
-    bench: Bench,
+    bench: BuildContext,
     source: blobs.Source,
     at_once: int,
     manifest: Manifest,
@@ -295,14 +327,14 @@ def _make_once(
     content = _content(bench, manifest, config)
     layers: list[blobs.Blob] = []
     try:
-        with squash.unfinished(bench.layout.images, bench.worker.name) as file:
+        with squash.unfinished(bench.layout.images, bench.worker.mark) as file:
             with (
                 closing(progress),
                 blobs.fetching(
                     manifest.layers,
                     source,
                     bench.layout.blobs,
-                    bench.worker.name,
+                    bench.worker.mark,
                     partial(_lock, bench),
                     progress,
                     at_once,
@@ -310,7 +342,7 @@ def _make_once(
                 ) as layers,
             ):
                 made = convert.convert(
-                    layers, config.diff_ids, file, bench.compressor, bench.site, bench.worker.name
+                    layers, config.diff_ids, file, bench.compressor, bench.site, bench.worker.mark
                 )
             report(Status(state="CONVERSION"))
             image = squash.finish(file, made, content, bench.compressor)
@@ -327,15 +359,15 @@ def _make_once(
     return image
 
 
-def _room(bench: Bench) -> blobs.Room:
+def _room(bench: BuildContext) -> blobs.Room:
     return blobs.Room(bench.layout.blobs, _cache_limit(bench), partial(_lock, bench))
 
 
-def _cache_limit(bench: Bench) -> int:
+def _cache_limit(bench: BuildContext) -> int:
     return bench.site.cache_limit(shared=store.is_shared(bench.layout))
 
 
-def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
+def _lock(bench: BuildContext, digest: str) -> AbstractContextManager[object] | None:
     """Take what keeps other workers from the blob with DIGEST; None if one has it.
 
     Raises Abandoned if it must be one that is dead, and only its node does not know it yet.
@@ -344,8 +376,8 @@ def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
     stripe = digest.removeprefix("sha256:")[:3]
     taken = locks.lock(bench.layout.locks / f"blob.{stripe}.lock")
     if not locks.try_lock(taken):
-        # Who downloads builds.
-        others = marks.makers(bench.layout) - {bench.worker.name}
+        # Who downloads builds.  Of a worker's builds only one is this one.
+        others = marks.makers_but(bench.layout, bench.worker.name)
         if all(map(bench.worker.census.dead, others)):
             raise blobs.Abandoned
         return None
@@ -355,7 +387,7 @@ def _lock(bench: Bench, digest: str) -> AbstractContextManager[object] | None:
     return held
 
 
-def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Report) -> Image:
+def adopt(bench: BuildContext, source: local.Squashfs, manifest: Manifest, report: Report) -> Image:
     """Take the squashfs SOURCE, which has the digest of MANIFEST, into the store as it is."""
     content = Content(
         digest=manifest.digest,
@@ -367,7 +399,7 @@ def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Repo
 
     def once() -> Image:
         pieces = source.pieces(manifest, _Progress("CONVERSION", source.size, report))
-        with squash.unfinished(bench.layout.images, bench.worker.name) as file:
+        with squash.unfinished(bench.layout.images, bench.worker.mark) as file:
             image = squash.adopt(file, pieces, content)
             squash.place(file, image, bench.layout.image(image.id))
         return image
@@ -380,7 +412,7 @@ def adopt(bench: Bench, source: local.Squashfs, manifest: Manifest, report: Repo
     return once()
 
 
-def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Image:
+def make(bench: BuildContext, source: Source, manifest: Manifest, report: Report) -> Image:
     """Build the image of MANIFEST from SOURCE, or take it over where it is built already.
 
     Puts its record beside it.  Raises what SOURCE does, and BadImage.
@@ -393,7 +425,15 @@ def make(bench: Bench, source: Source, manifest: Manifest, report: Report) -> Im
     return image
 
 
-def write_record(bench: Bench, image: Image) -> None:
+def clear(layout: Layout, mark: str) -> None:
+    """Remove the unfinished files that end with MARK, of a build that was killed."""
+    for place in (layout.images, layout.blobs):
+        for path in (*place.glob(".*"), *place.glob("??/.*")):
+            if path.name.replace("+", ".").endswith(f".{mark}"):
+                path.unlink(missing_ok=True)
+
+
+def write_record(bench: BuildContext, image: Image) -> None:
     """Put the record of IMAGE beside it."""
     path = bench.layout.record(image.id)
     with suppress(Damaged, FileNotFoundError):
@@ -404,7 +444,7 @@ def write_record(bench: Bench, image: Image) -> None:
     # One that is damaged is worth nothing to anybody.
     path.unlink(missing_ok=True)
     with suppress(FileExistsError):
-        durable.publish(image.to_bytes(), path, bench.worker.name, 0o644)
+        durable.publish(image.to_bytes(), path, bench.worker.mark, 0o644)
 
 
 def restored(bench: Bench, image_id: str) -> Image:

@@ -247,6 +247,24 @@ def test_entries_of_all_layers_count_together(tmp_path: Path) -> None:
         build(layers, tmp_path, site=replace(SITE, limits=Limits(entries=2)))
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        lambda n: images.symlink(f"{n}", "t" * 4000),
+        lambda n: images.file(f"{n}/{'d' * 250}/{'d' * 250}/{'d' * 250}/{'d' * 250}"),
+        lambda n: images.file(f"{n}", xattrs={"user.x": "v" * 4000}),
+    ],
+)
+def test_what_is_held_in_memory_is_limited_in_bytes_whatever_it_is(
+    entry: Callable[[int], images.Entry], tmp_path: Path
+) -> None:
+    site = replace(SITE, limits=Limits(tree_bytes=1 << 18), policy=Policy(user_xattrs=True))
+    build([images.layer([entry(n) for n in range(50)])], tmp_path, site=site)
+    with pytest.raises(BadImage, match="more than 262144 bytes of names") as caught:
+        build([images.layer([entry(n) for n in range(100)])], tmp_path, site=site)
+    assert "limits.tree_bytes" in caught.value.hint
+
+
 # -------------------------------------------------------------------------------------- policy
 
 

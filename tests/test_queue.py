@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,11 @@ from shifter_lite import store as stores
 from shifter_lite.errors import BadConfig, Damaged, NoStore
 from shifter_lite.layout import TREE, Layout
 from shifter_lite.queue import claim, locks, marks, presence, status, submit, sweep
+from shifter_lite.queue.backlog import Backlog
 from shifter_lite.queue.batch import Batch
 from shifter_lite.queue.claim import Claim, Rejected
 from shifter_lite.queue.presence import Census, Lost, Presence
-from shifter_lite.queue.turns import Fairness
+from shifter_lite.queue.turns import Fairness, Turns
 from shifter_lite.queue.watch import Watch
 from shifter_lite.queue.worker import Worker
 from shifter_lite.reference import Reference
@@ -888,14 +890,15 @@ def test_what_was_put_out_of_the_way_is_swept(layout: Layout) -> None:
 
 def test_a_worker_wakes_when_a_request_comes(layout: Layout) -> None:
 
-    with Watch(layout.submitted, pause=60) as watch:
+    with Watch(layout.submitted) as watch:
         submitter = subprocess.Popen(
             [sys.executable, "-c", _SUBMIT, str(layout.root)], cwd=Path(__file__).parent.parent
         )
-        started = time.monotonic()
         while not os.listdir(layout.submitted):
-            watch.wait()
-        assert time.monotonic() - started < 50
+            assert select.select([watch], [], [], 60)[0]
+            assert watch.has_seen()
+            watch.clear()
+            assert not select.select([watch], [], [], 0)[0] or watch.has_seen()
         assert submitter.wait() == 0
 
 
@@ -921,14 +924,10 @@ def test_a_worker_wakes_where_the_kernel_watches_no_more(
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
     monkeypatch.setattr("watchdog.observers.api.BaseObserver.start", no_more)
-    with Watch(layout.submitted, pause=0.01) as watch:
-        watch.wait()
-
-
-def test_a_worker_wakes_anyway_after_its_pause(layout: Layout) -> None:
-
-    with Watch(layout.submitted, pause=0.01) as watch:
-        watch.wait()
+    with Watch(layout.submitted) as watch:
+        (layout.submitted / "x").touch()
+        assert not select.select([watch], [], [], 0.01)[0]
+        assert not watch.has_seen()
 
 
 # --------------------------------------------------------------------------------- fairness
@@ -1007,6 +1006,24 @@ def test_no_more_builds_of_one_user_and_of_all_run_than_the_site_allows(layout: 
 
 
 @needs_root
+def test_what_took_its_worker_with_it_comes_after_what_others_ask_for(layout: Layout) -> None:
+    identity = stores.identity(layout)
+    deadly = write(layout, 70001, 1000, "deadly:1")
+    with Worker(layout, identity) as first:
+        (batch,) = batches(first)
+        key = "0" * 32
+        with marks.marked(layout, key, first.name, batch.names):
+            first.presence.__exit__()
+            others = [write(layout, uid, 100, f"i{uid}:1") for uid in (70001, 70002)]
+            with Worker(layout, identity) as second:
+                assert second.recover(lambda: None) == 1
+                assert [batch.request.name for batch in batches(second)] == [*others, deadly]
+                # Whoever buries it once more counts no second death.
+                second.recover(lambda: None)
+                assert os.listdir(layout.deaths) == [f"{deadly}.{first.name}"]
+
+
+@needs_root
 def test_files_with_a_victims_uid_in_their_names_take_nothing_from_the_victim(
     layout: Layout,
 ) -> None:
@@ -1025,6 +1042,30 @@ def test_files_with_a_victims_uid_in_their_names_take_nothing_from_the_victim(
             rejected |= {each.name for each in worker.rejections() if isinstance(each, Rejected)}
             assert worker.next() is None
     assert rejected == set(forged)
+
+
+@needs_root
+def test_a_file_with_a_victims_uid_in_its_name_is_not_even_opened(layout: Layout) -> None:
+    when = int(time.time()) - 5000
+    for number in range(2000):
+        forged = layout.submitted / f"{when}-70001-{number:016x}"
+        os.close(os.open(forged, os.O_CREAT | os.O_WRONLY))
+        os.chown(forged, 70666, 70666)
+    asked = [write(layout, uid, 1, "asked:1") for uid in (70001, 70002)]
+    opened = []
+
+    def look(name: str) -> Request:
+        opened.append(name)
+        return claim.look(layout, name, store=stores.identity(layout))
+
+    backlog = Backlog(layout, look, Turns(Fairness()), 100_000)
+    backlog.refresh(now=True)
+    while not (names := backlog.next({})):
+        assert backlog
+    assert names[0] in asked
+    while len(opened) < 2:
+        backlog.next({})
+    assert sorted(opened) == sorted(asked)
 
 
 @needs_root

@@ -10,12 +10,11 @@ import pytest
 
 from shifter_lite import config, durable, steps, worker
 from shifter_lite import store as stores
-from shifter_lite.errors import Damaged, NotFound
+from shifter_lite.errors import Damaged
+from shifter_lite.executor.local import Builds
 from shifter_lite.layout import Layout
-from shifter_lite.queue import status, submit
-from shifter_lite.queue.marks import Elsewhere
+from shifter_lite.queue import submit
 from shifter_lite.queue.status import Reporter
-from shifter_lite.records import Image
 from shifter_lite.reference import Reference
 from shifter_lite.request import Request, Status, request_day
 from shifter_lite.shift import Shift
@@ -25,11 +24,21 @@ _PATIENCE = 60.0
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def made(tmp_path: Path) -> Iterator[tuple[Bench, Builds]]:
     layout = Layout(tmp_path / "store")
     identity = stores.create(layout, shared=False)
-    with worker.working(layout, identity, config.read_site({"HOME": str(tmp_path)})) as made:
+    with worker.building(layout, identity, config.read_site({"HOME": str(tmp_path)})) as made:
         yield made
+
+
+@pytest.fixture
+def bench(made: tuple[Bench, Builds]) -> Bench:
+    return made[0]
+
+
+@pytest.fixture
+def builds(made: tuple[Bench, Builds]) -> Builds:
+    return made[1]
 
 
 def ask(bench: Bench) -> str:
@@ -50,35 +59,31 @@ def turn_until(shift: Shift, wanted: Callable[[], bool]) -> None:
     assert wanted()
 
 
-def test_what_cannot_be_moved_away_now_though_it_is_answered_is_moved_later(bench: Bench) -> None:
+def test_what_cannot_be_moved_away_now_though_it_is_answered_is_moved_later(
+    bench: Bench, builds: Builds
+) -> None:
     name = ask(bench)
     Reporter(bench.layout, name, os.geteuid())(Status(state="READY"))
     done = bench.layout.done / request_day(name)
     done.touch()
-    with Shift(bench, never, never) as shift:
+    with Shift(bench, builds, never) as shift:
         with pytest.raises(NotADirectoryError):
             shift.turn()
         done.unlink()
         turn_until(shift, (done / name).exists)
 
 
-def test_a_mark_that_an_interrupted_build_left_keeps_nobody_from_building(bench: Bench) -> None:
-    name = ask(bench)
-    tried = []
-
-    def build(*_: object) -> Image:
-        tried.append(name)
-        if len(tried) == 1:
-            (bench.layout.builds / f"key.{bench.worker.name}").touch()
-            raise Elsewhere("key")
-        raise NotFound("there is no such image")
-
-    with Shift(bench, build, never) as shift:
-        turn_until(shift, lambda: status.read(bench.layout, name).ended)
-    assert len(tried) == 2
+def test_a_mark_that_an_interrupted_build_left_keeps_nobody_from_building(
+    bench: Bench, builds: Builds
+) -> None:
+    (bench.layout.builds / f"key.{bench.worker.name}").touch()
+    with Shift(bench, builds, never) as shift:
+        turn_until(shift, lambda: not os.listdir(bench.layout.builds))
 
 
-def test_a_damaged_store_ends_no_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_store_ends_no_worker(
+    bench: Bench, builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     turns: list[BaseException] = [KeyboardInterrupt(), Damaged("the index is damaged")]
 
     def turn(_: Shift) -> bool:
@@ -87,12 +92,11 @@ def test_a_damaged_store_ends_no_worker(bench: Bench, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Shift, "turn", turn)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(KeyboardInterrupt):
-        worker.run(bench)
+        worker.run(bench, builds)
 
 
 def test_what_is_left_of_an_interrupted_publication_is_no_obstacle(bench: Bench) -> None:
-    generation = bench.layout.index / "images.0000000001.cdb"
-    durable.unfinished_name(generation, bench.worker.name).touch()
-    with Shift(bench, never, never):
-        steps.fence(bench)
-    assert os.listdir(bench.layout.index) == ["images.0000000001.cdb"]
+    published = bench.layout.index / "images.0000000001.cdb"
+    durable.unfinished_name(published, bench.worker.name).touch()
+    steps.fence(bench)
+    assert os.listdir(bench.layout.index) == [published.name]

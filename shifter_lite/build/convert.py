@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Names of libraries that are held, all distinct sets of them together.
 _MOST_NAMES = 1 << 21
+# Beside its texts, what an entry takes in the tree, its directory and the tables of the image.
+_NODE_BYTES = 512
 
 T = TypeVar("T", bytes, bytes | memoryview)
 
@@ -55,6 +57,7 @@ class Conversion:
         self._needed: dict[frozenset[bytes], frozenset[bytes]] = {}
         self._names = 0
         self._entries = 0
+        self._kept = 0
         self._plain = True
         self._inflated = 0
         self._bytes = 0
@@ -131,6 +134,7 @@ class Conversion:
         """Give the data of MEMBER, which is next in STREAM, to the writer."""
         self._entries += 1
         self._plain = self._plain and is_plain(member)
+        self._count_kept(member)
         if self._entries > self._limits.entries:
             raise _too_much("entries", self._limits.entries, "entries")
         if member.type != tar.FILE or not member.size:
@@ -148,6 +152,15 @@ class Conversion:
             return
         blocks = elf.watched(_blocks(stream, member), partial(self._need, number))
         writer.add(member.size, blocks, rank)
+
+    def _count_kept(self, member: Member) -> None:
+        """Count what may be held in memory of MEMBER until the image is done."""
+        self._kept += _NODE_BYTES + len(member.name) + len(member.link)
+        if member.xattrs and self._tree.policy.user_xattrs:
+            self._kept += sum(len(name) + len(value) for name, value in member.xattrs)
+        if self._kept > self._limits.tree_bytes:
+            what = "bytes of names, links and attributes"
+            raise _too_much(what, self._limits.tree_bytes, "tree_bytes")
 
     def _need(self, number: int, names: frozenset[bytes]) -> None:
         """Note that file NUMBER needs the libraries NAMES; equal sets are held once."""

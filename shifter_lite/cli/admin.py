@@ -17,12 +17,12 @@ from shifter_lite import cataloguing, config, identity, logs, steps, store
 from shifter_lite.build import squash
 from shifter_lite.cli import boundary, doctor, module, usage, users
 from shifter_lite.cli.boundary import json_option
-from shifter_lite.errors import BadConfig, Damaged
+from shifter_lite.errors import BadConfig, Damaged, NotFound
 from shifter_lite.index import resolve
 from shifter_lite.layout import Layout
-from shifter_lite.queue import view
+from shifter_lite.queue import submit, view
 from shifter_lite.records import Entry
-from shifter_lite.request import request_time
+from shifter_lite.request import is_request_name, request_time
 
 
 @boundary.group("shifter-admin", "Look after a store.")
@@ -113,6 +113,30 @@ def queue(context: click.Context, as_json: bool) -> None:
         return
     for each in found:
         boundary.echo(_line(each, names(each.uid)))
+
+
+@program.command("cancel")
+@boundary.store_option
+@click.argument("request")
+@click.pass_context
+def cancel(context: click.Context, request: str) -> None:
+    """Cancel REQUEST, whose ever it is: a name as "queue" prints it.
+
+    For the account that the store belongs to.  The user is told who has cancelled it.
+    """
+    layout = boundary.layout_of(context)
+    store.identity(layout)
+    store.check_ours(layout)
+    missing = NotFound(
+        f"no request {request!r} waits or is worked on", hint="those that do: shifter-admin queue"
+    )
+    if not is_request_name(request):
+        raise missing
+    try:
+        over = submit.cancel_for(layout, request)
+    except FileNotFoundError as error:
+        raise missing from error
+    boundary.echo(f"{request} {'CANCELLED' if over else 'is told to stop'}")
 
 
 program.add_command(users.command)

@@ -126,10 +126,10 @@ class Waiting:
         own = None if store.is_shared(self._layout) else partial(logins.own, os.environ)
         # If others take us for dead, as who was stopped for long, they have our request.
         try:
-            with worker.working(self._layout, self._identity, site, own) as bench:
+            with worker.building(self._layout, self._identity, site, own) as (bench, builds):
                 if submit:
                     submit()
-                worker.drain(bench, self._listener)
+                worker.drain(bench, builds, self._listener)
         except Lost:
             pass
         except OSError as error:

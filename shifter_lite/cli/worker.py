@@ -10,6 +10,7 @@ import click
 
 from shifter_lite import cataloguing, config, logs, store, worker
 from shifter_lite.cli import boundary
+from shifter_lite.executor.local import Builds
 from shifter_lite.steps import Bench
 
 
@@ -47,13 +48,13 @@ def drain(context: click.Context) -> None:
     worker.again(partial(_work, context, partial(worker.drain, patient=True)))
 
 
-def _work(context: click.Context, work: Callable[[Bench], None]) -> None:
+def _work(context: click.Context, work: Callable[[Bench, Builds], None]) -> None:
     layout = boundary.layout_of(context)
     site, identity = config.read_site(os.environ), store.identity(layout)
     # Missed now, and not once an image is ready.
     cataloguing.catalog_path(site, identity)
-    with worker.working(layout, identity, site) as bench:
-        work(bench)
+    with worker.building(layout, identity, site) as made:
+        work(*made)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from shifter_lite import logs, steps
@@ -67,7 +67,7 @@ class Jobs:
     def submit(self, bench: Bench, request: Request, manifest: Manifest, alone: ExitStack) -> Job:
         """Have the image of MANIFEST built for REQUEST, as BENCH would; waits for nothing.
 
-        ALONE is closed when the job is left; until then ``holds`` says so.
+        ALONE is closed when the job is left.
         """
         order = Order(
             root=str(bench.layout.root),
@@ -82,14 +82,6 @@ class Jobs:
         job = Job(order, Desk.new(self._layout, order.master), alone)
         self._jobs = [*self._jobs, job]
         return job
-
-    def holds(self, alone: ExitStack) -> bool:
-        """Return whether ALONE is a job's."""
-        return any(job.alone is alone for job in self._jobs)
-
-    def keep_only(self, jobs: Collection[Job | None]) -> None:
-        """Leave all that are not among JOBS."""
-        self.leave(*(job for job in self._jobs if job not in jobs))
 
     def leave(self, *jobs: Job) -> None:
         """Have JOBS no more, and cancel those that are not over."""

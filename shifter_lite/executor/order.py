@@ -137,14 +137,6 @@ class Job:
     is_left: bool = False
 
 
-class Submitted(Exception):
-    """What is to be built was given to JOB: the answer will come later."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self.job = job
-
-
 class JobLost(Exception):
     """A job has ended without a result: its requests are for somebody to do again."""
 

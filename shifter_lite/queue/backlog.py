@@ -11,12 +11,13 @@ import errno
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from shifter_lite import logs
 from shifter_lite.errors import BadRequest
 from shifter_lite.layout import Layout
+from shifter_lite.queue import deaths
 from shifter_lite.queue.turns import Turns
 from shifter_lite.request import Request, is_request_name
 
@@ -30,7 +31,7 @@ _PAUSE_PER_COST = 10.0
 _SHORTEST_PAUSE = 0.2
 # What is spent at once on what is no request, in seconds.
 _CLEARING_SECONDS = 0.1
-_LOOKING_SECONDS = 0.5
+_LOOKING_SECONDS = 0.2
 # Whose request the filesystem does not give rests so long, and then twice as long each time.
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 60.0
 # Rests for all that is no request.
@@ -50,21 +51,28 @@ def wish(request: Request) -> Wish | None:
 
 @dataclass(slots=True)
 class _User:
-    """The requests of one user: ``unread`` by name, oldest first, and ``ahead``, looked at.
+    """The requests of one user, oldest first.
 
-    If they are too many, it is counted first which are really his: those are ``counted``.
+    ``listed`` have names that say they are his, which anybody can write; ``owned`` are files of
+    his; ``ahead`` were looked at.
     """
 
-    unread: deque[str] = field(default_factory=deque)
+    listed: deque[str] = field(default_factory=deque)
+    owned: deque[str] = field(default_factory=deque)
     ahead: dict[str, Wish | None] = field(default_factory=dict)
-    counted: deque[str] = field(default_factory=deque)
 
     def __len__(self) -> int:
-        return len(self.unread) + len(self.ahead) + len(self.counted)
+        return len(self.listed) + len(self.owned) + len(self.ahead)
+
+    def is_unclear(self, most: int) -> bool:
+        """Whether it matters whose the files are that are listed: of MOST, some may be refused."""
+        return bool(self.listed) and (
+            len(self) > most or len(self.owned) + len(self.ahead) < _AHEAD
+        )
 
     def hungry(self) -> bool:
         """Whether more of them can be looked at."""
-        return bool(self.unread) and not self.counted and len(self.ahead) < _AHEAD
+        return bool(self.owned) and len(self.ahead) < _AHEAD
 
 
 @dataclass(slots=True)
@@ -91,6 +99,7 @@ class Backlog:
         self._bad: deque[str] = deque()
         self._excess: deque[str] = deque()
         self._seen: set[str] = set()
+        self._tried: set[str] = set()
         self._ignored: set[str] = set()
         self._rests: dict[int, _Rest] = {}
         # What the filesystem said last, if nothing has gone well since.
@@ -154,6 +163,7 @@ class Backlog:
             self.forget(name)
         self._take_up(sorted(listed - self._seen))
         self._seen = listed
+        self._tried = listed & deaths.noted(self._layout)
         self._turns.keep_only(self._users.keys())
         for uid in self._rests.keys() - self._users.keys() - {_JUNK}:
             del self._rests[uid]
@@ -166,13 +176,13 @@ class Backlog:
             if not is_request_name(name):
                 self._bad.append(name)
                 continue
-            unread = self._users.setdefault(_uid(name), _User()).unread
-            unread.append(name)
-            if len(unread) > 1 and name < unread[-2]:
+            listed = self._users.setdefault(_uid(name), _User()).listed
+            listed.append(name)
+            if len(listed) > 1 and name < listed[-2]:
                 late.add(_uid(name))
         # As what was claimed and handed back: of each user the oldest is first.
         for uid in late:
-            self._users[uid].unread = deque(sorted(self._users[uid].unread))
+            self._users[uid].listed = deque(sorted(self._users[uid].listed))
 
     def forget(self, name: str) -> None:
         """Note that NAME waits no more."""
@@ -205,15 +215,21 @@ class Backlog:
             self._seen.discard(name)
             yield name
 
-    def next(self, running: Counter[int] | Mapping[int, int]) -> list[str]:
+    def next(
+        self, running: Counter[int] | Mapping[int, int], *, but: Collection[int] = ()
+    ) -> list[str]:
         """Return the request whose turn it is, then all known to be equal; none if there is none.
 
-        RUNNING is how many builds of each user are under way.
+        RUNNING is how many builds of each user are under way.  The users BUT have no turn.
         """
+        self._check_owners()
         self._count_out()
         self._look_ahead()
-        awake = [uid for uid, rests in self.waiting().items() if not rests]
-        first = self._turns.next(awake, running, self._head)
+        awake = [uid for uid, rests in self.waiting().items() if not rests and uid not in but]
+        first = self._turns.next(awake, running, self._untried)
+        # What took with it who built it comes last, whoever has asked for it.
+        if first is None and self._tried:
+            first = self._turns.next(awake, running, self._head)
         if first is None:
             return []
         asked = self._users[_uid(first)].ahead[first]
@@ -231,31 +247,29 @@ class Backlog:
             user for uid, user in self._users.items() if user.hungry() and not self._is_resting(uid)
         ]:
             for user in sorted(hungry, key=lambda user: len(user.ahead)):
-                for _ in range(min(_AT_ONCE, len(user.unread))):
-                    self._look_at(user, user.unread.popleft())
+                for _ in range(min(_AT_ONCE, len(user.owned))):
+                    self._look_at(user, user.owned.popleft())
                 if time.monotonic() > until:
                     return
         for uid in [uid for uid, user in self._users.items() if not user]:
             del self._users[uid]
 
-    def _count_out(self) -> None:
-        """Of users who have too many requests, find those that are one too many.
+    def _check_owners(self) -> None:
+        """See whose the files are, a few of each user's in turn, but not for long.
 
         Anybody can put files there with somebody else's uid in their names: they do not count.
         """
         until = time.monotonic() + _CLEARING_SECONDS
-        for uid, user in self._users.items():
-            if len(user) <= self._most and not user.counted:
-                continue
-            while user.unread:
-                self._count(uid, user, user.unread.popleft())
+        while unclear := [user for user in self._users.items() if user[1].is_unclear(self._most)]:
+            for uid, user in unclear:
+                for _ in range(min(_AT_ONCE, len(user.listed))):
+                    self._check_owner(uid, user, user.listed.popleft())
                 if time.monotonic() > until:
                     return
-            while len(user) > self._most and user.counted:
-                self._excess.append(user.counted.pop())
-            user.unread, user.counted = user.counted, deque()
 
-    def _count(self, uid: int, user: _User, name: str) -> None:
+    def _check_owner(self, uid: int, user: _User, name: str) -> None:
+        if name not in self._seen:
+            return
         try:
             owner = (self._layout.submitted / name).lstat().st_uid
         except FileNotFoundError:
@@ -267,7 +281,14 @@ class Backlog:
             # If it is still there, we see it again.
             self._seen.discard(name)
             return
-        (user.counted if owner == uid else self._bad).append(name)
+        (user.owned if owner == uid else self._bad).append(name)
+
+    def _count_out(self) -> None:
+        """Of users who have too many requests, find those that are one too many."""
+        for user in self._users.values():
+            # While some are not known to be his, it may be these that are too many.
+            while len(user) > self._most and user.owned and not user.listed:
+                self._excess.append(user.owned.pop())
 
     def _look_at(self, user: _User, name: str) -> None:
         if name not in self._seen:
@@ -286,6 +307,10 @@ class Backlog:
         user.ahead[name] = wish(request)
         if (asked := user.ahead[name]) is not None:
             self._alike.setdefault(asked, {})[name] = None
+
+    def _untried(self, uid: int) -> str | None:
+        ahead = self._users[uid].ahead
+        return min((name for name in ahead if name not in self._tried), default=None)
 
     def _head(self, uid: int) -> str | None:
         return min(self._users[uid].ahead, default=None)

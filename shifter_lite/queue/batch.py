@@ -142,10 +142,10 @@ class Batch:
             if self._newest is not None and self._newest.ended:
                 self._tell_end(self._newest, some)
                 return []
-            cancelled = [member for member in some if member.reporter.cancelled()]
+            found = [(member, member.reporter.cancelled()) for member in some]
             for member in some:
                 member.tell(self._newest)
-            told = [each for each in cancelled if each.reporter(Status(state="CANCELLED"))]
+            told = [member for member, end in found if end and member.reporter(end)]
             for member in told:
                 try:
                     self._end(member, good=False)

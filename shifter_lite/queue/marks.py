@@ -8,12 +8,13 @@ who lives.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from shifter_lite import lost_reply
 from shifter_lite.layout import Layout
 from shifter_lite.queue.presence import Census
+from shifter_lite.request import is_request_name
 from shifter_lite.transient import waited_out
 
 
@@ -26,11 +27,16 @@ class Elsewhere(Exception):
 
 
 @contextmanager
-def building(layout: Layout, key: str, worker: str, census: Census) -> Iterator[None]:
-    """Be the only one meanwhile who builds KEY; raises Elsewhere if it is being built already."""
+def building(
+    layout: Layout, key: str, worker: str, census: Census, names: Iterable[str] = ()
+) -> Iterator[None]:
+    """Be the only one meanwhile who builds KEY; raises Elsewhere if it is being built already.
+
+    NAMES are those of the requests that it is for, if it endangers the worker.
+    """
     try:
         held = ExitStack()
-        held.enter_context(marked(layout, key, worker))
+        held.enter_context(marked(layout, key, worker, names))
     except FileExistsError as error:
         raise Elsewhere(key) from error
     with held:
@@ -40,11 +46,15 @@ def building(layout: Layout, key: str, worker: str, census: Census) -> Iterator[
 
 
 @contextmanager
-def marked(layout: Layout, key: str, worker: str) -> Iterator[None]:
+def marked(layout: Layout, key: str, worker: str, names: Iterable[str] = ()) -> Iterator[None]:
     """Let all see meanwhile that WORKER builds KEY; raises FileExistsError if it does already."""
     mark = layout.builds / f"{key}.{worker}"
-    os.close(waited_out(lambda: os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)))
+    fd = waited_out(lambda: os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
+        try:
+            os.write(fd, "".join(f"{name}\n" for name in names).encode())
+        finally:
+            os.close(fd)
         yield
     finally:
         # What stays is removed in the next round (``remove``).
@@ -64,9 +74,28 @@ def remove(layout: Layout, worker: str, *, keep: Collection[str] = ()) -> None:
             lost_reply.unlink(layout.builds / f"{key}.{found}")
 
 
+def requests(layout: Layout, worker: str) -> set[str]:
+    """Return the names of the requests that WORKER builds for, and that endanger it."""
+    found: set[str] = set()
+    for key, maker in _marks(layout):
+        if maker == worker:
+            with suppress(FileNotFoundError):
+                text = (layout.builds / f"{key}.{maker}").read_text(errors="replace")
+                found.update(filter(is_request_name, text.splitlines()))
+    return found
+
+
 def makers(layout: Layout) -> set[str]:
     """Return all whose marks there are."""
     return {worker for _, worker in _marks(layout)}
+
+
+def makers_but(layout: Layout, worker: str) -> list[str]:
+    """Return who makes each of the marks there are, but for one of WORKER's."""
+    found = [maker for _, maker in _marks(layout)]
+    if worker in found:
+        found.remove(worker)
+    return found
 
 
 def _marks(layout: Layout) -> list[tuple[str, str]]:

@@ -27,6 +27,10 @@ from shifter_lite.request import Status
 from shifter_lite.transient import TRANSIENT, waited_out
 
 CANCEL = "cancel"
+CANCELLED = Status(state="CANCELLED")
+CANCELLED_FOR_THEM = Status(
+    state="CANCELLED", fact="the request was cancelled by the administrator of the store"
+)
 _NAME = re.compile(r"[0-9]{6}\.json")
 _KEEP = 2
 _LARGEST = 65536
@@ -150,11 +154,16 @@ class Reporter:
             return _newest(fd)
         return None
 
-    def cancelled(self) -> bool:
-        """Return whether the owner has asked to stop.  Any thread may call this, at any time."""
+    def cancelled(self) -> Status | None:
+        """Return how the request ends if its owner, or an administrator, has asked to stop.
+
+        Any thread may call this, at any time.
+        """
         with suppress(OSError), _opened(self._path, self._uid) as fd:
-            return CANCEL in _names(fd)
-        return False
+            if CANCEL in _names(fd):
+                asked_by = os.stat(CANCEL, dir_fd=fd, follow_symlinks=False).st_uid
+                return CANCELLED if asked_by == self._uid else CANCELLED_FOR_THEM
+        return None
 
     def close(self) -> None:
         """Report no more."""
@@ -205,11 +214,15 @@ def follow(layout: Layout, name: str, *, seen: bool = False) -> Iterator[Status]
         time.sleep(min(max(waited, _SHORTEST_PAUSE), _LONGEST_PAUSE))
 
 
-def ask_to_stop(layout: Layout, name: str) -> None:
-    """Tell the worker that has our request NAME that nobody wants it; raises what ``read`` does."""
+def ask_to_stop(layout: Layout, name: str, uid: int | None = None) -> None:
+    """Tell the worker that has the request NAME of UID, by default ours, that nobody wants it.
+
+    Raises what ``read`` does.
+    """
+    owner = os.geteuid() if uid is None else uid
 
     def ask() -> None:
-        with _opened(layout.status / name, os.geteuid()) as fd, suppress(FileExistsError):
+        with _opened(layout.status / name, owner) as fd, suppress(FileExistsError):
             _write_at(fd, CANCEL, b"", last=False)
 
     waited_out(ask)

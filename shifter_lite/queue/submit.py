@@ -9,6 +9,7 @@ where nobody else puts it.  After an unlink, it might as well be with a worker.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -16,8 +17,8 @@ from contextlib import suppress
 from shifter_lite import durable, lost_reply
 from shifter_lite.errors import StoreTrouble, Unanswered
 from shifter_lite.layout import Layout
-from shifter_lite.queue import status
-from shifter_lite.request import Request, Status
+from shifter_lite.queue import claim, status
+from shifter_lite.request import Request, Status, request_uid
 from shifter_lite.transient import pauses, waited_out
 
 
@@ -103,18 +104,34 @@ def cancel(layout: Layout, name: str) -> bool:
     if not _take_back(layout, name):
         status.ask_to_stop(layout, name)
         return False
-    _say_cancelled(layout, name)
+    _say_cancelled(layout, name, os.geteuid(), status.CANCELLED)
     # Only now: if we die before, the next who cancels it finds that it was taken back.
     lost_reply.discard(layout.writing / name)
     return True
 
 
-def _say_cancelled(layout: Layout, name: str) -> None:
+def cancel_for(layout: Layout, name: str) -> bool:
+    """Cancel the request NAME of any user, as the account that the store belongs to.
+
+    Returns what ``cancel`` does.  Raises FileNotFoundError if there is no such request.
+    """
+    uid = request_uid(name)
+    if not _take_back(layout, name):
+        if not any(name == claimed for claimed, _ in claim.claimed(layout)):
+            raise FileNotFoundError(errno.ENOENT, "there is no such request", name)
+        status.ask_to_stop(layout, name, uid)
+        return False
+    _say_cancelled(layout, name, uid, status.CANCELLED_FOR_THEM)
+    lost_reply.discard(layout.writing / name)
+    return True
+
+
+def _say_cancelled(layout: Layout, name: str, uid: int, end: Status) -> None:
     for pause in pauses():
-        reporter = status.Reporter(layout, name, os.geteuid())
-        reporter(Status(state="CANCELLED"))
+        reporter = status.Reporter(layout, name, uid)
+        reporter(end)
         reporter.close()
-        if status.read(layout, name).ended:
+        if status.read(layout, name, uid).ended:
             return
         time.sleep(pause)
     raise StoreTrouble(f"it cannot be written that the request {name!r} is cancelled")

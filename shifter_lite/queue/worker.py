@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from shifter_lite import exhausted, logs
 from shifter_lite import store as stores
 from shifter_lite.errors import BadRequest, StoreTrouble
 from shifter_lite.layout import Layout
-from shifter_lite.queue import claim, marks, presence
+from shifter_lite.queue import claim, deaths, marks, presence
 from shifter_lite.queue.attendant import Attendant
 from shifter_lite.queue.backlog import LARGEST_BATCH, Backlog, wish
 from shifter_lite.queue.batch import Batch, Report
@@ -81,6 +81,11 @@ class Worker:
         """Return the name that nobody else ever has."""
         return self.presence.name
 
+    @property
+    def mark(self) -> str:
+        """Return what ends the names of files that only we use."""
+        return self.name
+
     def __enter__(self) -> Worker:
         """Come to life; raises Denied where only somebody else may."""
         stores.check_ours(self._layout)
@@ -121,12 +126,14 @@ class Worker:
             if (claimed := self._claim_or_put_off(name)) is not None:
                 yield claimed
 
-    def next(self, listener: Listener | None = None) -> Batch | Rejected | None:
+    def next(
+        self, listener: Listener | None = None, *, but: Collection[int] = ()
+    ) -> Batch | Rejected | None:
         """Claim the request whose turn it is, and all that are equal; None if there is none.
 
-        LISTENER returns who else wants a request's statuses.
+        LISTENER returns who else wants a request's statuses.  It is nobody's turn of the users BUT.
         """
-        while names := self.backlog.next(self._count_running()):
+        while names := self.backlog.next(self._count_running(), but=but):
             first = self._claim_or_put_off(names[0])
             if first is None:
                 continue
@@ -350,6 +357,8 @@ class Worker:
         if dead:
             self.attendant.check()
             fence()
+        for worker in dead:
+            deaths.note(self._layout, marks.requests(self._layout, worker), worker)
         returned = [
             claim.return_claim(self._layout, name, worker)
             for name, worker in claims
