@@ -16,7 +16,7 @@ from functools import cache, partial
 from threading import Lock
 from typing import Protocol
 
-from shifter_lite import durable, identity, keys, logs, platforms, store
+from shifter_lite import durable, identity, keys, logs, lost_reply, platforms, store
 from shifter_lite.build import blobs, convert, local, squash
 from shifter_lite.build.manifest import ImageConfig, Manifest, check_platform
 from shifter_lite.build.registry import Registry
@@ -442,7 +442,7 @@ def write_record(bench: BuildContext, image: Image) -> None:
             return
         logs.warning("a record of another image is replaced", path=path)
     # One that is damaged is worth nothing to anybody.
-    path.unlink(missing_ok=True)
+    lost_reply.unlink(path)
     with suppress(FileExistsError):
         durable.publish(image.to_bytes(), path, bench.worker.mark, 0o644)
 
@@ -455,7 +455,7 @@ def restored(bench: Bench, image_id: str) -> Image:
     with suppress(Damaged, FileNotFoundError):
         return read_record(bench.layout, image_id)
     path = bench.layout.image(image_id)
-    image = Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
+    image = Image(id=image_id, size=waited_out(path.stat).st_size, content=squash.describe(path))
     write_record(bench, image)
     logs.warning("a record was lost or damaged, and is made again", id=image_id)
     return image
@@ -472,7 +472,7 @@ def read_image(layout: Layout, image_id: str) -> Image | None:
         return read_record(layout, image_id)
     path = layout.image(image_id)
     try:
-        return Image(id=image_id, size=path.stat().st_size, content=squash.describe(path))
+        return Image(id=image_id, size=waited_out(path.stat).st_size, content=squash.describe(path))
     except (Damaged, FileNotFoundError) as error:
         logs.warning("an image cannot be read", id=image_id, reason=error)
         return None
