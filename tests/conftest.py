@@ -163,6 +163,13 @@ def service() -> Iterator[User]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def villain_user() -> Iterator[User]:
+    """Another ordinary user, who means the others harm."""
+    with users.ordinary("villain") as made:
+        yield made
+
+
 @pytest.fixture
 def site(service: User, workdir: Path) -> Runner:
     """What runs programs as the service account, on a store that all may ask."""

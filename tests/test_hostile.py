@@ -48,12 +48,6 @@ def small() -> images.Image:
     return images.image([images.layer([images.file("x", os.urandom(16))])])
 
 
-@pytest.fixture(scope="session")
-def villain_user() -> Iterator[User]:
-    with users.ordinary("villain") as made:
-        yield made
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """A site, its registry, and two of its users."""

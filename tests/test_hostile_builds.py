@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Runner
-from tests.helpers import etc, faulty, images, users
+from tests.helpers import etc, faulty, images
 from tests.helpers.processes import running, until
 from tests.helpers.users import User
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 
 _PATIENCE = 60.0
-
-
-@pytest.fixture(scope="session")
-def villain_user() -> Iterator[User]:
-    with users.ordinary("villain") as made:
-        yield made
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ def test_a_layer_that_a_mirror_has_spoilt_the_registry_gives(
     manifest = registry.manifest("linux/amd64")
     layout = Layout(tmp_path)
     stores.create(layout, shared=False)
-    worker: Any = SimpleNamespace(name="host.1.x")
+    worker: Any = SimpleNamespace(name="host.1.x", mark="host.1.x")
     site = Site(system="", platform="", state_dir="")
     bench = Bench(layout, "", site, Compressor(3), worker)
     config = registry.config(manifest)

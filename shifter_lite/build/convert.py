@@ -79,6 +79,7 @@ class Conversion:
                     f"layer {blob.number} ({blob.layer.digest}): {error}", hint=error.hint
                 ) from error
             self._tree.apply(lambda: toc.read(table), plain=self._plain)
+        self._check_kept()
 
     def _convert(self, blob: Blob, diff_id: str, held: ExitStack) -> BinaryIO:
         """Take every member of BLOB; return its table of contents, open until HELD ends.
@@ -158,7 +159,12 @@ class Conversion:
         self._kept += _NODE_BYTES + len(member.name) + len(member.link)
         if member.xattrs and self._tree.policy.user_xattrs:
             self._kept += sum(len(name) + len(value) for name, value in member.xattrs)
-        if self._kept > self._limits.tree_bytes:
+        self._check_kept()
+
+    def _check_kept(self) -> None:
+        """Raise BadImage if too much is held; directories that only paths name count as well."""
+        kept = self._kept + _NODE_BYTES * self._tree.implied
+        if kept > self._limits.tree_bytes:
             what = "bytes of names, links and attributes"
             raise _too_much(what, self._limits.tree_bytes, "tree_bytes")
 

@@ -47,13 +47,14 @@ class Tree:
 
     ``linked`` are the nodes that were given a further name at some time, ``xattrs`` the extended
     attributes of those that have some.  ``files`` counts the files with data of all layers,
-    by which their data is known.  ``devices`` is where devices were put.
+    by which their data is known.  ``devices`` is where devices were put, and ``implied`` counts
+    the directories that were made only because something is below them.
     """
 
     def __init__(self, policy: Policy, limit: int = 5_000_000) -> None:
         """Keep of the layers what POLICY says; make at most LIMIT directories that none names."""
         self.policy = policy
-        self._limit, self._made, self._followed = limit, 0, 0
+        self._limit, self.implied, self._followed = limit, 0, 0
         self.root = Directory(0o755)
         self.linked: set[Node] = set()
         self.xattrs: dict[Node, Xattrs] = {}
@@ -78,8 +79,8 @@ class Tree:
 
     def count(self, directories: int) -> None:
         """Count DIRECTORIES made only because something is below them; raises BadImage."""
-        self._made += directories
-        if self._made > self._limit:
+        self.implied += directories
+        if self.implied > self._limit:
             # A name of a megabyte has half a million of them.
             raise BadImage(
                 f"the image has more than {self._limit} directories without an entry",

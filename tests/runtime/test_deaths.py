@@ -28,5 +28,6 @@ def test_who_is_killed_takes_nobody_along_and_nothing_is_left(shifter: Launcher)
         left = list(node_directory().iterdir()) if node_directory().exists() else []
         assert time.monotonic() < deadline, left
         time.sleep(0.01)
-    mounts = Path("/proc/self/mounts").read_text()
-    assert "shifter" not in mounts.replace(str(shifter.base), "")
+    # Other tests mount their own, at the same time.
+    sources = [line.split()[0] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    assert not [source for source in sources if "shifter" in source]
