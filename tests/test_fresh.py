@@ -2,18 +2,20 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Runner
-from tests.helpers import faulty, images, layouts
+from tests.conftest import Runner, User, made_site
+from tests.helpers import clocks, etc, faulty, images, layouts
 from tests.helpers.hosts import on_host
 from tests.helpers.processes import running
 from tests.test_worker import spool
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make hosts of its own")
-_HOUR = 3600
+# What is no more fresh.  The clock of a host that asks may be an hour ahead of the store's.
+_HALF_HOUR = 1800
 
 
 def demo(text: bytes = b"demo") -> images.Image:
@@ -64,7 +66,7 @@ def test_a_moved_tag_is_seen_after_a_minute_or_as_soon_as_the_site_says(
     early = on_host(run, "early", run.store, clock=30)
     assert pulled(early, name) == image_id
     # By a clock that is behind, nothing was just pulled: its time is still to come.
-    behind = on_host(run, "behind", run.store, clock=-_HOUR)
+    behind = on_host(run, "behind", run.store, clock=-_HALF_HOUR)
     second = pulled(behind, name)
     assert second != image_id
     faulty_registry.add("x", "1", demo(b"newer"))
@@ -84,14 +86,14 @@ def test_what_its_registry_has_just_confirmed_is_as_fresh_as_what_is_new(
     assert pulled(later, name) == image_id
     assert asked(faulty_registry) == 2
     faulty_registry.add("x", "1", demo(b"new"))
-    other = on_host(run, "other", run.store, clock=_HOUR + 30)
+    other = on_host(run, "other", run.store, clock=_HALF_HOUR + 30)
     assert pulled(later, name) == pulled(other, name) == image_id
     assert asked(faulty_registry) == 2
     # Neither under another name, nor for long.
     faulty_registry.add("x", "2", demo())
     pulled(later, name.replace("x:1", "x:2"))
     assert len(faulty_registry.asked("manifests/2")) == 1
-    assert pulled(on_host(run, "latest", run.store, clock=_HOUR + 90), name) != image_id
+    assert pulled(on_host(run, "latest", run.store, clock=_HALF_HOUR + 90), name) != image_id
     assert sorted(os.listdir(run.store / "index")) == [f"images.{n:010}.cdb" for n in (1, 2, 3)]
 
 
@@ -122,19 +124,28 @@ def test_what_was_just_pulled_needs_no_worker_and_no_request(
 
 
 def test_a_worker_answers_without_the_registry_what_was_just_pulled(
-    site: Runner, asker: Runner, faulty_registry: faulty.Registry, name: str
+    service: User, run: Runner, workdir: Path, faulty_registry: faulty.Registry, name: str
 ) -> None:
-    first, second, third = (
-        asker("shifterimg", "pull", "--no-wait", *options, name).stdout.strip()
-        for options in ((), ("--platform", "linux/amd64"), ("--refresh",))
-    )
+    one_at_a_time = "[queue]\nrunning_per_user = 1\n"
+    site = made_site(service, workdir, etc.ASKS_THIS_HOST + one_at_a_time)
+    asker = replace(run, store=site.store)
+    # What asks later by its clock comes after the others.
+    later = replace(run.user, prefix=(*run.user.prefix, *clocks.ahead(30, run.home)))
+    requests = [
+        asker("shifterimg", "pull", "--no-wait", *options, name, user=user).stdout.strip()
+        for options, user in (
+            ((), run.user),
+            (("--platform", "linux/amd64"), run.user),
+            (("--refresh",), later),
+        )
+    ]
     assert site("shifter-worker", "drain").returncode == 0
     # One fetch for the first two, who are equal, and one for who insists on that.
     assert asked(faulty_registry) == 2
-    last = asker("shifterimg", "pull", "--no-wait", name).stdout.strip()
+    requests += [asker("shifterimg", "pull", "--no-wait", name).stdout.strip()]
     assert site("shifter-worker", "drain").returncode == 0
     assert asked(faulty_registry) == 2
-    for request in (first, second, third, last):
+    for request in requests:
         assert asker("shifterimg", "wait", request).returncode == 0
 
 
@@ -170,7 +181,7 @@ def test_what_was_imported_under_localhost_is_in_no_registry(run: Runner) -> Non
     layouts.write(run.home / "layout", demo(), "it")
     name = "localhost/me/tool:1"
     assert run("shifterimg", "import", run.home / "layout", name).returncode == 0
-    later = on_host(run, "later", run.store, clock=_HOUR) if os.geteuid() == 0 else run
+    later = on_host(run, "later", run.store, clock=_HALF_HOUR) if os.geteuid() == 0 else run
     pulled(later, name)
     insisting = run("shifterimg", "pull", "--refresh", name)
     assert insisting.returncode == 75, insisting.stderr
@@ -182,7 +193,7 @@ def test_a_site_may_have_a_registry_that_is_called_localhost(
 ) -> None:
     config = f'[registries."localhost"]\nlocation = "http://{faulty_registry.address}"\n'
     pulled(on_host(run, "now", run.store, config=config), "localhost/x:1")
-    pulled(on_host(run, "later", run.store, config=config, clock=_HOUR), "localhost/x:1")
+    pulled(on_host(run, "later", run.store, config=config, clock=_HALF_HOUR), "localhost/x:1")
     assert asked(faulty_registry) == 2
 
 
@@ -191,10 +202,10 @@ def test_a_site_may_have_a_registry_that_is_called_localhost(
 
 @pytest.fixture
 def later(run: Runner) -> Runner:
-    """The user, an hour later."""
+    """The user, half an hour later."""
     if os.geteuid() != 0:
         pytest.skip("only root may make hosts of its own")
-    return on_host(run, "later", run.store, clock=_HOUR)
+    return on_host(run, "later", run.store, clock=_HALF_HOUR)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -227,7 +238,9 @@ def test_so_it_is_where_nobody_listens_or_the_name_is_gone(
     now = on_host(run, "now", run.store, config=config.format(f"http://{registry}"))
     pulled(now, "fresh:1")
     for number, place in enumerate(("http://localhost:1", "https://no-such-host.invalid")):
-        there = on_host(run, f"later-{number}", run.store, config=config.format(place), clock=_HOUR)
+        there = on_host(
+            run, f"later-{number}", run.store, config=config.format(place), clock=_HALF_HOUR
+        )
         done = there("shifterimg", "pull", "fresh:1")
         assert (done.returncode, "did not answer" in done.stderr) == (0, True)
 
@@ -253,7 +266,7 @@ def test_a_site_says_the_same_to_all_who_wait_and_in_the_queue(
     faulty_registry.fault("1", faulty.Answer(500))
     requests = [asker("shifterimg", "pull", "--no-wait", name).stdout.strip() for _ in range(2)]
     insisting = asker("shifterimg", "pull", "--no-wait", "--refresh", name).stdout.strip()
-    there = on_host(site, "later", site.store, clock=_HOUR)
+    there = on_host(site, "later", site.store, clock=_HALF_HOUR)
     assert there("shifter-worker", "drain").returncode == 0
     rows = {
         row["request"]: row for row in json.loads(asker("shifterimg", "queue", "--json").stdout)

@@ -57,7 +57,8 @@ def imported(run: Runner, path: Path | str, name: str = "demo:1", *options: str)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.fullmatch(r"\S+ Pulling Image: docker:\S+, status: READY\n", done.stdout)
-    return run("shifterimg", "lookup", *options, name).stdout.strip()
+    looked_up_by = options if "--platform" in options else ()
+    return run("shifterimg", "lookup", *looked_up_by, name).stdout.strip()
 
 
 def refused(run: Runner, path: Path | str, reason: str, code: int = 65) -> str:
