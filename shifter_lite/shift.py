@@ -84,7 +84,7 @@ class Shift:
         self._worker = bench.worker
         self._shared = store.is_shared(bench.layout)
         self._pending: list[_Pending] = []
-        self._tidied = self._looked = self._recovered = float("-inf")
+        self._tidied = self._looked = self._recovered = self._rejected = float("-inf")
         self._begun = time.monotonic()
         self.idle = False
         self._life = ExitStack()
@@ -147,6 +147,9 @@ class Shift:
         return bool(recovered)
 
     def _reject(self) -> bool:
+        # What is no request has a share of the time of those that are built, and not all of it.
+        if self._pending and time.monotonic() - self._rejected < OPEN_SECONDS:
+            return False
         rejected = False
         for found in self._worker.rejections():
             rejected = True
@@ -154,6 +157,7 @@ class Shift:
                 self._refuse(Batch([found]))
             else:
                 self._tell(found)
+        self._rejected = time.monotonic()
         return rejected
 
     def _refuse(self, batch: Batch) -> None:
