@@ -40,6 +40,8 @@ class Afterwards:
         """Do it with BENCH."""
         self._bench = bench
         self._answers: deque[Answer] = deque(maxlen=_MOST_ANSWERS)
+        # A worker that died between an answer and this has left the catalog without that image.
+        self._may_lack = bool(bench.site.state_dir)
         self._next, self._pause = 0.0, _FIRST_PAUSE_SECONDS
 
     def add(self, answer: Answer) -> None:
@@ -50,7 +52,7 @@ class Afterwards:
 
     def do(self) -> None:
         """Do what there is to do, if that is due."""
-        if not self._answers or time.monotonic() < self._next:
+        if not (self._answers or self._may_lack) or time.monotonic() < self._next:
             return
         if self._catalogue():
             self._pause = _FIRST_PAUSE_SECONDS
@@ -73,4 +75,7 @@ class Afterwards:
             ):
                 return False
             self._answers.popleft()
-        return True
+            self._may_lack = False
+        if self._may_lack:
+            self._may_lack = not cataloguing.catch_up(self._bench.layout, path)
+        return not self._may_lack

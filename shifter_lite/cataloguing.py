@@ -89,6 +89,24 @@ def catalogue(
     return True
 
 
+def catch_up(layout: Layout, path: Path) -> bool:
+    """Tell the catalog at PATH of all that it lacks; return whether nothing was missed."""
+    from shifter_lite.catalog import images  # noqa: PLC0415
+
+    def tell(catalog: Catalog) -> None:
+        with resolve.newest(layout.index) as index:
+            if index and catalog.generation < index.generation:
+                catalog.catch_up(index.generation, index.entries(), partial(read_image, layout))
+
+    try:
+        if resolve.generations(layout.index):
+            images.use(path, tell, patience=_PATIENCE_SECONDS)
+    except (Damaged, OSError, sqlite3.Error) as error:
+        logs.warning("the catalog may lack images", reason=error)
+        return False
+    return True
+
+
 class Rebuilt(NamedTuple):
     """How much a catalog knows that was made anew."""
 

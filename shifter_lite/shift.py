@@ -483,7 +483,7 @@ def _tidy(bench: Bench) -> None:
     layout = bench.layout
     known.forget_confirmations(layout)
     orders.tidy(layout, bench.worker.census.dead)
-    for place in (layout.images, layout.blobs, layout.index):
+    for place in (layout.images, layout.blobs, layout.index, layout.claimed):
         for path in (*place.glob(".*"), *place.glob("??/.*")):
             # Others have hidden names of their own: NFS for what is removed and still open.
             owner = _OWNER.search(path.name)

@@ -95,6 +95,8 @@ def drain(
             if shift.idle:
                 shift.wait(OPEN_SECONDS)
             afterwards.do()
+        # The last turn may have answered, and there may have been nothing to answer.
+        afterwards.do()
         shift.tidy_sometimes()
 
 

@@ -226,6 +226,25 @@ def test_of_many_who_find_it_damaged_one_puts_it_aside(run: Runner, registry: st
     assert derived(path) == before
 
 
+def test_a_worker_with_nothing_to_answer_completes_the_catalog_that_a_dead_one_left(
+    run: Runner, registry: str
+) -> None:
+    images.push(registry, "completed", "1", small(b"1"))
+    assert run("shifterimg", "pull", f"{registry}/completed:1").returncode == 0
+    path = catalog_of(run)
+    old = path.read_bytes()
+    images.push(registry, "completed", "2", small(b"2"))
+    assert run("shifterimg", "pull", f"{registry}/completed:2").returncode == 0
+    right = derived(path)
+    path.write_bytes(old)
+    assert derived(path) != right
+    assert run("shifter-worker", "drain").returncode == 0
+    assert derived(path) == right
+    path.unlink()
+    assert run("shifter-worker", "drain").returncode == 0
+    assert derived(path) == right
+
+
 def test_a_catalog_that_cannot_be_made_is_told_and_stops_no_pull(
     run: Runner, registry: str
 ) -> None:

@@ -160,7 +160,7 @@ def test_a_client_killed_before_any_call_has_asked_or_has_not(
     with places(site, workdir) as free:
         place = free.get()
         place.clear(site.store)
-        calls = dying(place).calls(at_most=200)
+        calls = dying(place).calls(at_most=400)
         free.put(place)
         (submitted,) = (call.number for call in calls if is_submission(call))
         # With what makes the request last, and the beginning of waiting.
