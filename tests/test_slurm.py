@@ -18,6 +18,8 @@ import pytest
 
 from shifter_lite.errors import BadConfig
 from shifter_lite.executor import slurm as door
+from shifter_lite.executor.order import Desk
+from shifter_lite.layout import Layout
 from tests.conftest import Runner
 from tests.helpers import etc, faulty, images, layouts, slurm, spool
 from tests.helpers.faulty import Body, Drip, Stall
@@ -348,6 +350,17 @@ def test_cron_has_no_more_jobs_than_the_site_wants(
     assert worker.returncode == 0
     assert {service.state_of(request) for request in asked} == {"READY"}
     assert most == 2
+
+
+def test_a_directory_of_a_job_whose_removal_was_interrupted_is_removed(service: Service) -> None:
+    layout = Layout(service.store)
+    desk = Desk.new(layout, "host.1.0123abcd")
+    desk.make()
+    (desk.path / "0000000001.json").touch()
+    # As far as it comes if a signal ends the worker just then.
+    desk.path.rename(desk.path.with_name(f".{desk.path.name}"))
+    desk.remove()
+    assert os.listdir(layout.jobs) == []
 
 
 def test_while_slurm_does_not_answer_requests_wait(service: Service, slow: str) -> None:

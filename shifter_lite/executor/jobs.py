@@ -27,6 +27,8 @@ from shifter_lite.steps import Bench
 
 _LOOK_SECONDS = 0.5
 _ROUND_SECONDS = 0.2
+# Slurm's programs are waited for no longer when the worker ends.
+_LAST_SECONDS = 1.0
 # How long the last words of an ended job may take to be seen here; longer, if it is likely that
 # there are some.
 _GRACE_SECONDS = 2.0
@@ -46,6 +48,8 @@ class Jobs:
         self._layout, self._how = layout, how
         self._jobs: list[Job] = []
         self._stop = threading.Event()
+        # Held while the directory of a job is made or removed, by the thread or the worker.
+        self._desks = threading.Lock()
         self._asked = float("-inf")
         self._silent = False
         self._thread = threading.Thread(target=self._attend, name="jobs", daemon=True)
@@ -59,6 +63,8 @@ class Jobs:
         """End, and cancel what is not over; what that does not reach ends by itself."""
         self._stop.set()
         self.leave(*self._jobs)
+        # It removes what it has just made.
+        self._thread.join(_LAST_SECONDS)
 
     def has_room(self) -> bool:
         """Return whether one more may be submitted."""
@@ -86,12 +92,16 @@ class Jobs:
     def leave(self, *jobs: Job) -> None:
         """Have JOBS no more, and cancel those that are not over."""
         for job in jobs:
-            job.is_left = True
-            job.desk.remove()
+            self._remove(job)
             job.alone.close()
         self._jobs = [job for job in self._jobs if not job.is_left]
         if said := slurm.cancel([job.id for job in jobs if job.id and job.ended is None]):
             logs.warning("left", jobs=" ".join(job.id for job in jobs), reason=said)
+
+    def _remove(self, job: Job) -> None:
+        with self._desks:
+            job.is_left = True
+            job.desk.remove()
 
     def is_over(self, job: Job, report: Callable[[Status], object]) -> bool:
         """Return whether JOB has a result, or will have none; REPORT hears how it stands."""
@@ -160,10 +170,17 @@ class Jobs:
             logs.error("bug", error, request=job.order.request.name)
             job.error = BuildFailed(f"a bug in shifter_lite: {error!r}", hint="report it")
         job.tried = time.monotonic()
-        if job.is_left and job.id:
-            slurm.cancel([job.id])
+        if job.is_left:
+            # What submits makes the directory again, if it is gone.
+            self._remove(job)
+            if job.id:
+                slurm.cancel([job.id])
 
     def _submit(self, job: Job) -> None:
+        with self._desks:
+            if job.is_left:
+                return
+            job.desk.make()
         try:
             job.id = slurm.submit(self._how, job.desk, job.order)
             logs.info("submitted", request=job.order.request.name, job=job.id)
@@ -175,11 +192,11 @@ class Jobs:
             self._renew(job)
 
     def _renew(self, job: Job) -> None:
-        desk = Desk.new(self._layout, job.order.master)
-        old, job.desk = job.desk, desk
-        old.remove()
-        if job.is_left:
-            desk.remove()
+        with self._desks:
+            # Who leaves it has removed it.
+            if not job.is_left:
+                job.desk.remove()
+                job.desk = Desk.new(self._layout, job.order.master)
 
     def _ask(self) -> None:
         jobs = [job for job in self._jobs if job.id]

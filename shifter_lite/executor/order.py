@@ -28,6 +28,7 @@ _KEEP = 2
 _LARGEST_LOG = 65536
 _LOG_SECONDS = 9 * 86400
 # A directory that could not be removed at once, as its job was just writing.
+_REMOVALS = 5
 _GONE = re.compile(r"\.(?P<name>.+)")
 _FOLDER = re.compile(r"(?P<worker>.+)\.[0-9a-f]{8}")
 
@@ -60,10 +61,12 @@ class Desk:
 
     @classmethod
     def new(cls, layout: Layout, worker: str) -> Desk:
-        """Make one for a job of WORKER's; nobody else may enter it."""
-        desk = cls(layout.jobs / f"{worker}.{os.urandom(4).hex()}")
-        desk.path.mkdir(mode=0o700)
-        return desk
+        """Name one for a job of WORKER's, which is yet to be made."""
+        return cls(layout.jobs / f"{worker}.{os.urandom(4).hex()}")
+
+    def make(self) -> None:
+        """Make it; no other user may enter it."""
+        self.path.mkdir(mode=0o700)
 
     def is_there(self) -> bool:
         """Return whether the worker still wants what is done here."""
@@ -93,12 +96,18 @@ class Desk:
         return None
 
     def remove(self) -> None:
-        """Remove it: if the job is not at its end, this ends it."""
+        """Remove it: if the job is not at its end, this ends it.
+
+        What was begun, and interrupted by a signal, goes on.
+        """
         gone = self.path.with_name(f".{self.path.name}")
         with suppress(FileNotFoundError):
             # At once, whatever is being written into it meanwhile.
             self.path.rename(gone)
+        for _ in range(_REMOVALS):
             shutil.rmtree(gone, ignore_errors=True)
+            if not gone.exists():
+                return
 
     def keep_log(self, layout: Layout, key: str, job: str, why: str) -> Path:
         """Keep what JOB, which was to build KEY and was lost, has said; WHY is what we know."""
