@@ -81,6 +81,11 @@ def named(log: str, word: str) -> list[str]:
     return re.findall(rf" {word} request=([0-9]+-[0-9]+-[0-9a-f]+) ", log)
 
 
+def said_in(logs: Path) -> str:
+    """Return what workers have said whose logs are in the directory LOGS."""
+    return "".join(path.read_text() for path in logs.iterdir())
+
+
 # ------------------------------------------------------------------------------- both at work
 
 
@@ -122,14 +127,15 @@ def test_of_workers_on_two_hosts_one_answers_each_request_and_one_builds_each_im
             _, errors = each.communicate(timeout=60)
             assert each.returncode == 0, errors
         until(lambda: len(both.lying("done", "failed")) == len(asked) + len(pulls))
+        # It is said once it is settled.  A worker that is told to stop before says it no more.
+        until(lambda: len(named(said_in(tmp_path), "ready")) >= len(asked) + len(pulls))
         crew.stop()
     assert both.lying("failed", "new", "work") == []
     for request in asked:
         states = [each["state"] for each in spool.statuses(both.store, request)]
         assert states[-1] == "READY"
         assert states.count("READY") == 1
-    logs = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert Counter(named(logs, "ready")) == Counter(both.lying("done"))
+    assert Counter(named(said_in(tmp_path), "ready")) == Counter(both.lying("done"))
     assert len(begun) == len(names)
     assert set(storm.builds([both.worker_a, both.worker_b]).values()) == {1}
     assert storm.left_over(both.store) == []
