@@ -50,15 +50,16 @@ class Afterwards:
         if self._bench.site.state_dir:
             self._answers.append(answer)
 
-    def do(self) -> None:
-        """Do what there is to do, if that is due."""
+    def do(self) -> bool:
+        """Do what there is to do, if that is due; return whether nothing went wrong."""
         if not (self._answers or self._may_lack) or time.monotonic() < self._next:
-            return
+            return True
         if self._catalogue():
             self._pause = _FIRST_PAUSE_SECONDS
-        else:
-            self._next = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+            return True
+        self._next = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        return False
 
     def _catalogue(self) -> bool:
         path = cataloguing.catalog_path(self._bench.site, self._bench.store)

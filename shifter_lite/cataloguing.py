@@ -36,7 +36,9 @@ _PATIENCE_SECONDS, _LONG_PATIENCE_SECONDS = 1.0, 60.0
 
 def load() -> None:
     """Load what a catalog needs, ahead of its use."""
-    import shifter_lite.catalog.images  # noqa: F401, PLC0415
+    # What stands in the way is said where it is used.
+    with suppress(ImportError, OSError):
+        import shifter_lite.catalog.images  # noqa: F401, PLC0415
 
 
 def catalog_path(site: Site, store: str) -> Path:
@@ -69,8 +71,6 @@ def catalogue(
     The image is published, whatever becomes of this: what is missed now is caught
     up with another time.  Return whether nothing was missed.
     """
-    from shifter_lite.catalog import images  # noqa: PLC0415
-
     generation = published.generation
 
     def tell(catalog: Catalog) -> None:
@@ -82,8 +82,11 @@ def catalogue(
         catalog.record_pulls(requests, image.id, int(time()), built=built)
 
     try:
+        # Without a free descriptor, not even that can be loaded.
+        from shifter_lite.catalog import images  # noqa: PLC0415
+
         images.use(path, tell, patience=_PATIENCE_SECONDS)
-    except (Damaged, OSError, sqlite3.Error) as error:
+    except (Damaged, ImportError, OSError, sqlite3.Error) as error:
         logs.warning("the catalog lacks a generation", generation=generation, reason=error)
         return False
     return True

@@ -28,7 +28,17 @@ def check(error: BaseException) -> None:
     """Raise Exhausted if ERROR came of a lack that lasts."""
     for each in _causes(error):
         if _is_lack(each) and (lack := _lasting()) is not None:
-            raise Exhausted(f"this worker can work no more: {lack}") from error
+            raise _exhausted(lack) from error
+
+
+def check_now() -> None:
+    """Raise Exhausted if there is a lack, as after an error that does not say what it came of."""
+    if (lack := _lasting()) is not None:
+        raise _exhausted(lack) from lack
+
+
+def _exhausted(lack: BaseException) -> Exhausted:
+    return Exhausted(f"this worker can work no more: {lack}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

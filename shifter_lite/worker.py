@@ -63,7 +63,9 @@ def run(bench: Bench, builds: Builds) -> None:
                 if not backlog.due_in():
                     watch.clear()
                 busy = shift.turn()
-                afterwards.do()
+                if not afterwards.do():
+                    # Its reason may be ours as well: SQLite does not say which it is.
+                    exhausted.check_now()
                 shift.tidy_sometimes()
                 if busy:
                     continue
